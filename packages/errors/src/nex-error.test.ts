@@ -1,0 +1,31 @@
+import { describe, expect, it } from 'vitest';
+import { errorKind, exitCode, NexError, toPublicError } from './index.ts';
+
+class ToolError extends NexError<'TOOL_MISSING'> {}
+
+describe('NexError', () => {
+  const error = new ToolError('not-found', 'TOOL_MISSING', 'Cannot find "crun" on PATH', {
+    hint: 'apt-get install crun',
+  });
+
+  it('carries code, kind, hint and the name of its class', () => {
+    expect(error).toMatchObject({ name: 'ToolError', code: 'TOOL_MISSING', kind: 'not-found' });
+    expect(toPublicError(error)).toEqual({
+      code: 'TOOL_MISSING',
+      message: 'Cannot find "crun" on PATH',
+      hint: 'apt-get install crun',
+    });
+  });
+
+  it('decides the exit code; anything else is a failure', () => {
+    expect(exitCode(error)).toBe(3);
+    expect(exitCode(new TypeError('x'))).toBe(1);
+    expect(errorKind('text')).toBe('failed');
+    expect(toPublicError(new TypeError('x'))).toEqual({ code: 'INTERNAL', message: 'x' });
+  });
+
+  it('does not take a system error with a code for one of its own', () => {
+    const system = Object.assign(new Error('no such file'), { code: 'ENOENT' });
+    expect(toPublicError(system).code).toBe('INTERNAL');
+  });
+});
