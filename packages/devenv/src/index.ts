@@ -1,1 +1,6 @@
-export const PACKAGE = 'devenv';
+export type { AccountUser, SystemUser } from './claims.ts';
+export { DevError } from './dev-error.ts';
+export type { DevErrorCode } from './dev-error.ts';
+export type { DevEvent, OnDevEvent } from './dev-event.ts';
+export { DevServices } from './dev-services.ts';
+export type { DevServicesOptions } from './dev-services.ts';

@@ -1,1 +1,7 @@
-export const PACKAGE = 'nix-nexlet';
+export { NixNexlet } from './nix-nexlet.ts';
+export type { NixNexletOptions } from './nix-nexlet.ts';
+export { NixNexletError } from './nix-nexlet-error.ts';
+export type { NixNexletErrorCode } from './nix-nexlet-error.ts';
+export { findProgram } from './program.ts';
+export { DEFAULTS, NixStartRequest, parseSize } from './start-request.ts';
+export type { WorkloadDefaults } from './start-request.ts';

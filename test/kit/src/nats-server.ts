@@ -57,7 +57,12 @@ export async function startNatsServer(options: NatsServerOptions = {}): Promise<
     port = Number(new URL(url).port);
   };
 
-  await start();
+  try {
+    await start();
+  } catch (error) {
+    await dir[Symbol.asyncDispose]();
+    throw error;
+  }
   return {
     get url() {
       return `nats://127.0.0.1:${port}`;

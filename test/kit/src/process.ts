@@ -11,7 +11,7 @@ export interface RunningProcess extends AsyncDisposable {
   readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
 }
 
-/** Starts a program, keeps what it prints, and makes sure that it is gone when it goes out of scope. */
+/** Starts a program, keeps what it prints, and makes sure that it is gone when it goes out of scope (`detached`: its whole group). */
 export function startProcess(command: string, args: readonly string[], options: SpawnOptions = {}): RunningProcess {
   const child = spawn(command, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
@@ -41,7 +41,8 @@ export function startProcess(command: string, args: readonly string[], options: 
     exited,
     async [Symbol.asyncDispose]() {
       if (child.exitCode === null && child.signalCode === null) {
-        child.kill('SIGKILL');
+        if (options.detached === true && child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
+        else child.kill('SIGKILL');
         await exited.catch(() => undefined);
       }
     },

@@ -18,9 +18,12 @@ export async function tempDir(prefix = 'nex-test-'): Promise<TempDir> {
   };
 }
 
-async function makeWritable(folder: string): Promise<void> {
+/** Names are bytes: a store path may hold some that are no UTF-8. */
+async function makeWritable(folder: string | Buffer): Promise<void> {
   await chmod(folder, 0o755);
-  for (const entry of await readdir(folder, { withFileTypes: true })) {
-    if (entry.isDirectory()) await makeWritable(join(folder, entry.name));
+  for (const entry of await readdir(folder, { withFileTypes: true, encoding: 'buffer' })) {
+    if (entry.isDirectory()) await makeWritable(Buffer.concat([Buffer.from(folder), SEPARATOR, entry.name]));
   }
 }
+
+const SEPARATOR = Buffer.from('/');

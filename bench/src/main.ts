@@ -1,0 +1,49 @@
+// npm run bench: prints one table; --only <id prefix> runs some rows, --json <file> writes them.
+import { writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { parseArgs } from 'node:util';
+import { judge, type Outcome, type Row } from './row.ts';
+import { mainRows } from './rows/main.ts';
+
+const ROWS: readonly Row[] = [...mainRows];
+
+const { values } = parseArgs({ options: { only: { type: 'string', default: '' }, json: { type: 'string' } } });
+const rows = ROWS.filter((row) => row.id.startsWith(values.only));
+if (rows.length === 0) {
+  console.error(`No row begins with "${values.only}"; there are: ${ROWS.map((row) => row.id).join(', ')}`);
+  process.exit(2);
+}
+
+console.log(`${cpus()[0]?.model ?? 'unknown processor'}, ${cpus().length} cores, Node ${process.versions.node}\n`);
+console.log(line(['row', 'value', 'peer', 'ratio', 'wanted', '']));
+const outcomes: Outcome[] = [];
+const notes: string[] = [];
+for (const row of rows) {
+  const measurement = await row.measure();
+  const outcome = judge(row, measurement);
+  outcomes.push(outcome);
+  const figure = (value: number | null): string => (value === null ? '' : `${value.toFixed(2)} ${row.unit}`);
+  const cells = [
+    row.id,
+    figure(outcome.value),
+    figure(outcome.peerValue),
+    outcome.ratio?.toFixed(2) ?? '',
+    `≤ ${row.wanted}`,
+  ];
+  console.log(line([...cells, outcome.met ? 'met' : 'NOT MET']));
+  notes.push(
+    '',
+    `${row.id}: ${row.what}${row.peer === undefined ? '' : `, against ${row.peer}`}`,
+    ...(measurement.notes ?? []),
+  );
+}
+console.log(notes.join('\n'));
+if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(outcomes, undefined, 2)}\n`);
+
+function line(cells: readonly string[]): string {
+  const widths = [24, 14, 14, 8, 10, 8];
+  return cells
+    .map((cell, index) => cell.padEnd(widths[index] ?? 0))
+    .join(' ')
+    .trimEnd();
+}

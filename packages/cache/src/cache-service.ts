@@ -1,0 +1,215 @@
+import type { NatsConnection } from '@nats-io/nats-core';
+import { type Service, type ServiceGroup, type ServiceMsg, Svcm } from '@nats-io/services';
+import { isNexError } from '@nex-nix/errors';
+import { checkTrust, formatPublicKey, type PublicKey, publicKeyOf, type SecretKey, type StorePath } from '@nex-nix/nix';
+import { Answer } from './answer.ts';
+import { packBits } from './bitmap.ts';
+import { CHUNK_ID_SIZE, unpackChunkIds } from './chunk-id.ts';
+import { closureEntries, knownEntries } from './closure.ts';
+import { type CommitContext, commitPath } from './commit.ts';
+import { decodeEntries, encodeEntries, type Entry } from './entry.ts';
+import { CacheError } from './errors.ts';
+import { IndexStore } from './index-store.ts';
+import { openJetStream } from './jetstream.ts';
+import { CHUNK_STREAM, MANIFEST_STREAM, NARINFO_STREAM } from './layout.ts';
+import type { Logger } from './logger.ts';
+import { mapOrdered } from './map-ordered.ts';
+import { requirePayload } from './payload.ts';
+import { PresenceSet } from './presence-set.ts';
+import {
+  type About,
+  type CacheStat,
+  decodePaths,
+  READ_GROUP,
+  SERVICE_NAME,
+  SERVICE_VERSION,
+  WRITE_GROUP,
+} from './protocol.ts';
+import { Semaphore } from './semaphore.ts';
+import { createStreams, type StorageOptions } from './streams.ts';
+
+export interface CacheServiceOptions extends StorageOptions {
+  /** Signs what the cache accepts. All services of one account should use the same key. */
+  secretKey: SecretKey;
+  logger?: Logger | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** Commits verified at once: each holds up to a window of chunks. */
+const COMMITS_AT_ONCE = 4;
+/** Paths looked up at once. */
+const LOOK_UP_WINDOW = 32;
+
+type Handler = (request: ServiceMsg, answer: Answer, signal: AbortSignal) => Promise<void>;
+
+/**
+ * The service `NixCache` that stands before the streams of a cache: answers what is stored, and alone lists and signs what
+ * was pushed. Several may run in one account; each request goes to one of them. The connection stays the caller's.
+ */
+export class CacheService implements AsyncDisposable {
+  readonly publicKey: PublicKey;
+  readonly #context: CommitContext;
+  readonly #logger: Logger | undefined;
+  readonly #stopping = new AbortController();
+  readonly #running = new Set<Promise<void>>();
+  readonly #commits = new Semaphore(COMMITS_AT_ONCE);
+  #service: Service | undefined;
+  #watching: Promise<void> | undefined;
+
+  /**
+   * Makes the streams that are missing, reads the names of the stored chunks, and begins to answer.
+   * @throws {@link CacheError} `CACHE_NO_JETSTREAM`, `CACHE_UNAVAILABLE`, `CACHE_PAYLOAD_LIMIT`
+   */
+  static async start(nc: NatsConnection, options: CacheServiceOptions): Promise<CacheService> {
+    const { secretKey, logger, signal } = options;
+    requirePayload(nc);
+    const jetstream = await openJetStream(nc);
+    await createStreams(jetstream, options);
+    const index = await IndexStore.open(jetstream);
+    const presence = await PresenceSet.open(jetstream, signal);
+    const service = new CacheService(
+      { jetstream, index, presence, secretKey, publicKey: publicKeyOf(secretKey) },
+      logger,
+    );
+    try {
+      await service.#serve();
+    } catch (error) {
+      await service[Symbol.asyncDispose]();
+      throw error;
+    }
+    return service;
+  }
+
+  private constructor(context: CommitContext, logger: Logger | undefined) {
+    this.#context = context;
+    this.#logger = logger;
+    this.publicKey = context.publicKey;
+  }
+
+  /** Stops answering; commits under way are given up, to be repeated by their publishers. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopping.abort();
+    await this.#service?.stop();
+    await this.#watching;
+    await Promise.all(this.#running);
+    this.#context.presence[Symbol.dispose]();
+  }
+
+  async #serve(): Promise<void> {
+    const { nc } = this.#context.jetstream;
+    this.#service = await new Svcm(nc).add({
+      name: SERVICE_NAME,
+      version: SERVICE_VERSION,
+      description: 'A Nix binary cache that lives in JetStream',
+      metadata: { public_key: formatPublicKey(this.publicKey) },
+    });
+    this.#watching = this.#watch(this.#service);
+    const read = this.#service.addGroup(READ_GROUP);
+    this.#endpoint(read, 'about', async (_request, answer) => answer.end(JSON.stringify(this.#about())));
+    this.#endpoint(read, 'stat', async (_request, answer) => answer.end(JSON.stringify(await this.#stat())));
+    this.#endpoint(read, 'have', async (request, answer) => answer.end(this.#have(request)));
+    this.#endpoint(read, 'known', async (request, answer, signal) => answer.end(await this.#known(request, signal)));
+    this.#endpoint(read, 'info', (request, answer, signal) =>
+      writeEntries(answer, knownEntries(this.#context.index, decodePaths(request.string()), signal)),
+    );
+    this.#endpoint(read, 'closure', (request, answer, signal) =>
+      writeEntries(answer, closureEntries(this.#context.index, decodePaths(request.string()), signal)),
+    );
+    const write = this.#service.addGroup(WRITE_GROUP);
+    this.#endpoint(write, 'commit', (request, answer, signal) => this.#commit(request, answer, signal));
+    await nc.flush();
+  }
+
+  async #watch(service: Service): Promise<void> {
+    const error = await service.stopped;
+    if (error !== null && error !== undefined) this.#logger?.error({ err: error }, 'the cache service has ended');
+  }
+
+  /** The service framework does not wait for asynchronous handlers: they are kept here, and answer their own failures. */
+  #endpoint(group: ServiceGroup, name: string, handler: Handler): void {
+    group.addEndpoint(name, {
+      handler: (error, request) => {
+        if (error !== null) return;
+        this.#run(request, handler);
+      },
+    });
+  }
+
+  #run(request: ServiceMsg, handler: Handler): void {
+    const running = this.#handle(request, handler).finally(() => this.#running.delete(running));
+    this.#running.add(running);
+  }
+
+  async #handle(request: ServiceMsg, handler: Handler): Promise<void> {
+    using answer = new Answer(request);
+    const { signal } = this.#stopping;
+    try {
+      await handler(request, answer, signal);
+    } catch (error) {
+      if (signal.aborted) {
+        answer.fail(new CacheError('CACHE_UNAVAILABLE', 'Cannot answer: the cache service is stopping'));
+        return;
+      }
+      this.#logger?.error({ subject: request.subject, err: error }, 'cache request failed');
+      answer.fail(isNexError(error) ? error : serviceFailed(error));
+    }
+  }
+
+  #about(): About {
+    return { version: SERVICE_VERSION, publicKey: formatPublicKey(this.publicKey) };
+  }
+
+  async #stat(): Promise<CacheStat> {
+    const { jsm } = this.#context.jetstream;
+    const [chunks, manifests, narInfos] = await Promise.all([
+      jsm.streams.info(CHUNK_STREAM),
+      jsm.streams.info(MANIFEST_STREAM),
+      jsm.streams.info(NARINFO_STREAM),
+    ]);
+    return {
+      paths: narInfos.state.messages,
+      chunks: chunks.state.messages,
+      storedBytes: chunks.state.bytes + manifests.state.bytes + narInfos.state.bytes,
+    };
+  }
+
+  #have(request: ServiceMsg): Uint8Array {
+    if (request.data.length % CHUNK_ID_SIZE !== 0) {
+      throw new CacheError('CACHE_PROTOCOL', 'Cannot look up chunks: the last id of the request is cut off');
+    }
+    return packBits(unpackChunkIds(request.data).map((id) => this.#context.presence.has(id)));
+  }
+
+  async #known(request: ServiceMsg, signal: AbortSignal): Promise<Uint8Array> {
+    const { index, publicKey } = this.#context;
+    const isKnown = async (path: StorePath, inner: AbortSignal) => {
+      const stored = await index.narInfo(path, inner);
+      return stored !== undefined && checkTrust(stored.info, [publicKey]).trusted;
+    };
+    const paths = decodePaths(request.string());
+    return packBits(await Array.fromAsync(mapOrdered(paths, isKnown, { window: LOOK_UP_WINDOW, signal })));
+  }
+
+  async #commit(request: ServiceMsg, answer: Answer, signal: AbortSignal): Promise<void> {
+    const [entry, ...others] = decodeEntries(request.data);
+    if (entry === undefined || others.length > 0) {
+      throw new CacheError('CACHE_PROTOCOL', `Cannot commit ${others.length + 1} entries at once: one is expected`);
+    }
+    using _ = await this.#commits.acquire(1, signal);
+    const outcome = await commitPath(this.#context, entry, signal);
+    this.#logger?.info({ outcome: outcome.outcome, bytes: request.data.length }, 'cache commit');
+    answer.end(JSON.stringify(outcome));
+  }
+}
+
+async function writeEntries(answer: Answer, entries: AsyncIterable<Entry>): Promise<void> {
+  for await (const entry of entries) answer.write(encodeEntries([entry]));
+  answer.end();
+}
+
+function serviceFailed(cause: unknown): CacheError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new CacheError('CACHE_SERVICE_FAILED', `Cannot answer the request: the cache service failed (${why})`, {
+    cause,
+  });
+}

@@ -1,0 +1,36 @@
+import { createHash } from 'node:crypto';
+
+/** The SHA-256 of a chunk's uncompressed bytes, as 43 base64url characters. It is the chunk's name. */
+export type ChunkId = string & { readonly __brand: 'ChunkId' };
+
+/** Bytes of one packed chunk id. */
+export const CHUNK_ID_SIZE = 32;
+
+const PATTERN = /^[A-Za-z0-9_-]{43}$/;
+
+/** The name of the chunk with this content. */
+export function chunkIdOf(bytes: Uint8Array): ChunkId {
+  return createHash('sha256').update(bytes).digest('base64url') as ChunkId;
+}
+
+/** Whether `text` looks like the name of a chunk. */
+export function isChunkId(text: string): text is ChunkId {
+  return PATTERN.test(text);
+}
+
+/** Chunk ids as 32 bytes each, one after the other. */
+export function packChunkIds(ids: readonly ChunkId[]): Uint8Array {
+  const packed = Buffer.allocUnsafe(ids.length * CHUNK_ID_SIZE);
+  for (const [i, id] of ids.entries()) packed.write(id, i * CHUNK_ID_SIZE, 'base64url');
+  return packed;
+}
+
+/** The reverse of {@link packChunkIds}; the last id may be cut off, which callers check by the length. */
+export function unpackChunkIds(packed: Uint8Array): ChunkId[] {
+  const bytes = Buffer.from(packed.buffer, packed.byteOffset, packed.byteLength);
+  const ids: ChunkId[] = [];
+  for (let at = 0; at + CHUNK_ID_SIZE <= bytes.length; at += CHUNK_ID_SIZE) {
+    ids.push(bytes.toString('base64url', at, at + CHUNK_ID_SIZE) as ChunkId);
+  }
+  return ids;
+}

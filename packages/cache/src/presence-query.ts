@@ -1,0 +1,61 @@
+import { unpackBits } from './bitmap.ts';
+import { call } from './call.ts';
+import { type ChunkId, packChunkIds } from './chunk-id.ts';
+import { CacheError } from './errors.ts';
+import type { JetStream } from './jetstream.ts';
+import { IDS_PER_REQUEST, SUBJECTS } from './protocol.ts';
+
+interface Asked {
+  readonly id: ChunkId;
+  readonly resolve: (present: boolean) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * Asks the cache which chunks it has. One request is under way at a time; what is asked meanwhile goes together into the
+ * next one, so that requests are few when the way is long, and prompt when it is short.
+ */
+export class PresenceQuery {
+  readonly #jetstream: JetStream;
+  readonly #signal: AbortSignal;
+  #waiting: Asked[] = [];
+  /** Never rejects, and ends with the last answer, which those who asked wait for. */
+  #draining: Promise<void> | undefined;
+
+  constructor(jetstream: JetStream, signal: AbortSignal) {
+    this.#jetstream = jetstream;
+    this.#signal = signal;
+  }
+
+  /** Whether the cache has the chunk. */
+  async ask(id: ChunkId): Promise<boolean> {
+    const { promise, resolve, reject } = Promise.withResolvers<boolean>();
+    this.#waiting.push({ id, resolve, reject });
+    if (this.#draining === undefined) this.#draining = this.#drain();
+    return promise;
+  }
+
+  async #drain(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      const batch = this.#waiting.splice(0, IDS_PER_REQUEST);
+      try {
+        const present = await this.#request(batch.map(({ id }) => id));
+        for (const [i, { resolve }] of batch.entries()) resolve(present[i] === true);
+      } catch (error) {
+        for (const { reject } of batch) reject(error);
+      }
+    }
+    this.#draining = undefined;
+  }
+
+  async #request(ids: readonly ChunkId[]): Promise<boolean[]> {
+    const question = { subject: SUBJECTS.have, body: packChunkIds(ids) };
+    const task = { action: 'ask the cache for the chunks it has', signal: this.#signal };
+    const bits = unpackBits(await call(this.#jetstream, question, task), ids.length);
+    if (bits !== undefined) return bits;
+    throw new CacheError(
+      'CACHE_PROTOCOL',
+      'Cannot use the answer on the chunks that the cache has: its length is wrong',
+    );
+  }
+}

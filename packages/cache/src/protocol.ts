@@ -1,0 +1,91 @@
+import { parseStorePath, type StorePath } from '@nex-nix/nix';
+import { CacheError } from './errors.ts';
+
+/** Name of the micro service. */
+export const SERVICE_NAME = 'NixCache';
+export const SERVICE_VERSION = '0.1.0';
+
+/**
+ * Subjects of the service. Who may pull needs `$NIXCACHE.read.>`, who may push `$NIXCACHE.write.>` as well.
+ *
+ * | request         | body                                   | answer                                          |
+ * | --------------- | -------------------------------------- | ----------------------------------------------- |
+ * | `read.about`    |                                        | JSON {@link About}                              |
+ * | `read.stat`     |                                        | JSON {@link CacheStat}                          |
+ * | `read.known`    | store paths, one a line                | a bit for each: listed and signed               |
+ * | `read.have`     | packed chunk ids                       | a bit for each: stored                          |
+ * | `read.info`     | store paths, one a line                | the entries of those that the cache has         |
+ * | `read.closure`  | store paths, one a line                | the entries of their closure                    |
+ * | `write.commit`  | one entry                              | JSON {@link CommitOutcome}                      |
+ */
+const SUBJECT_PREFIX = '$NIXCACHE';
+export const READ_GROUP = `${SUBJECT_PREFIX}.read`;
+export const WRITE_GROUP = `${SUBJECT_PREFIX}.write`;
+
+export const SUBJECTS = {
+  about: `${READ_GROUP}.about`,
+  stat: `${READ_GROUP}.stat`,
+  known: `${READ_GROUP}.known`,
+  have: `${READ_GROUP}.have`,
+  info: `${READ_GROUP}.info`,
+  closure: `${READ_GROUP}.closure`,
+  commit: `${WRITE_GROUP}.commit`,
+} as const;
+
+/** What a cache service says of itself. */
+export interface About {
+  readonly version: string;
+  /** In the form of Nix's `trusted-public-keys`. */
+  readonly publicKey: string;
+}
+
+/** What a cache holds. */
+export interface CacheStat {
+  readonly paths: number;
+  readonly chunks: number;
+  /** Bytes that JetStream stores of chunks, manifests and narinfos. */
+  readonly storedBytes: number;
+}
+
+/** What became of a commit: `present` when the cache had the path, with the same content and the cache's signature. */
+export interface CommitOutcome {
+  readonly outcome: 'added' | 'present';
+}
+
+/**
+ * Header of every message of an answer: `more`, or `last <number of messages>`. An answer is all its messages joined;
+ * an empty `more` says that the service is still at it.
+ */
+export const PART_HEADER = 'Nix-Part';
+/** An answer is cut into messages of about this size. */
+export const PART_SIZE = 512 * 1024;
+/** A service that is busy with a request says so this often. */
+export const KEEP_ALIVE_MS = 1000;
+/** A service that has said nothing for so long is gone. */
+export const IDLE_TIMEOUT_MS = 4000;
+
+/** Store paths that one request may name: they are at most 256 bytes each. */
+export const PATHS_PER_REQUEST = 2048;
+/** Chunk ids that one request may hold. */
+export const IDS_PER_REQUEST = 8192;
+
+/** Body of a request that names store paths. */
+export function encodePaths(paths: readonly StorePath[]): string {
+  return paths.join('\n');
+}
+
+/** Reads what {@link encodePaths} wrote. */
+export function decodePaths(body: string): StorePath[] {
+  return body === '' ? [] : body.split('\n').map(parseStorePath);
+}
+
+/** The JSON that an answer is. */
+export function decodeJson(body: Uint8Array, what: string): unknown {
+  try {
+    return JSON.parse(Buffer.from(body).toString());
+  } catch (cause) {
+    throw new CacheError('CACHE_PROTOCOL', `Cannot read what the cache service says of ${what}: it is no JSON`, {
+      cause,
+    });
+  }
+}

@@ -1,0 +1,21 @@
+import { type ErrorKind, NexError, type NexErrorOptions } from '@nex-nix/errors';
+
+const KINDS = {
+  /** Arguments that make no sense. */
+  CLI_USAGE: 'usage',
+  /** A workload was accepted and then did not come up. */
+  CLI_WORKLOAD_FAILED: 'failed',
+  /** A workload did not come up in time. */
+  CLI_WORKLOAD_TIMEOUT: 'failed',
+  /** There is no workload of that id or name. */
+  CLI_WORKLOAD_NOT_FOUND: 'not-found',
+  /** The user ended the command. */
+  CLI_INTERRUPTED: 'failed',
+} as const satisfies Record<string, ErrorKind>;
+
+/** What the command itself finds wrong; everything else comes from the packages it calls. */
+export class CliError extends NexError<keyof typeof KINDS> {
+  constructor(code: keyof typeof KINDS, message: string, options: NexErrorOptions = {}) {
+    super(KINDS[code], code, message, options);
+  }
+}

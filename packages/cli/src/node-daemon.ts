@@ -1,0 +1,128 @@
+import { once } from 'node:events';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { dirname, join } from 'node:path';
+import { CacheService, NatsCache } from '@nex-nix/cache';
+import {
+  formatSecretKey,
+  generateSecretKey,
+  LocalStore,
+  parsePublicKey,
+  parseSecretKey,
+  type SecretKey,
+} from '@nex-nix/nix';
+import { NixNexlet } from '@nex-nix/nix-nexlet';
+import { fullAccessMinter, type Minter, signingKeyMinter, startNode } from '@nex-nix/node';
+import { OciRuntime } from '@nex-nix/sandbox';
+import { CliError } from './cli-error.ts';
+import type { Context } from './context.ts';
+import { createLogger } from './logger.ts';
+import { VERSION } from './version.ts';
+
+export interface NodeDaemonOptions {
+  nodeName?: string;
+  nexus: string;
+  tags?: Record<string, string>;
+  stateDir: string;
+  issuerSigningKey?: string;
+  issuerSigningKeyRootAccount?: string;
+  trustedPublicKeys?: string;
+  allowUnlimited?: boolean;
+  onShutdown: 'stop' | 'leave';
+  untilStdinEnds?: boolean;
+}
+
+/** Puts a node together from its parts and runs it until it is told to end; everything is closed in reverse order. */
+export async function runNodeDaemon(context: Context, options: NodeDaemonOptions): Promise<void> {
+  const logger = createLogger(context.globals);
+  const { stateDir } = options;
+  await mkdir(stateDir, { recursive: true, mode: 0o700 });
+  await using stack = new AsyncDisposableStack();
+  const stop = new AbortController();
+
+  const nc = await context.connect({ daemon: true });
+  const servers = [`nats://${nc.getServer()}`];
+  const runtime = stack.use(
+    await OciRuntime.open({ stateDir: join(stateDir, 'sandboxes'), allowUnlimited: options.allowUnlimited ?? false }),
+  );
+  const store = stack.use(await LocalStore.open({ dir: join(stateDir, 'store') }));
+  const service = stack.use(
+    await CacheService.start(nc, { secretKey: await cacheKey(join(stateDir, 'cache/secret-key')), logger }),
+  );
+  const cache = await NatsCache.open(nc, { signal: context.signal });
+  const trustedKeys = [
+    service.publicKey,
+    ...(options.trustedPublicKeys?.split(/\s+/).filter(Boolean).map(parsePublicKey) ?? []),
+  ];
+  const nexlet = await NixNexlet.open({
+    source: cache,
+    store,
+    runtime,
+    trustedKeys,
+    stateDir,
+    version: VERSION,
+    logger: logger.child({ nexlet: 'nix' }),
+    onClose: options.onShutdown,
+  });
+  const node = stack.use(
+    await startNode(nc, {
+      name: options.nodeName ?? hostname(),
+      nexus: options.nexus,
+      tags: options.tags ?? {},
+      stateDir,
+      servers,
+      minter: await chooseMinter(servers, options),
+      nexlets: [nexlet.definition],
+      version: VERSION,
+      logger,
+    }),
+  );
+  logger.info(
+    { id: node.id, name: options.nodeName ?? hostname(), nexus: options.nexus, version: VERSION },
+    'nex node ready',
+  );
+  if (options.untilStdinEnds === true) stack.use(endWithStdin(() => stop.abort()));
+  await Promise.race([node.closed, untilAborted(AbortSignal.any([context.signal, stop.signal]))]);
+  logger.info({ id: node.id, workloads: options.onShutdown }, 'nex node stopping');
+}
+
+/** The cache's signing key; made at the first start. */
+async function cacheKey(file: string): Promise<SecretKey> {
+  await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+  const key = generateSecretKey(`nex-cache-${hostname()}`);
+  try {
+    await writeFile(file, formatSecretKey(key), { flag: 'wx', mode: 0o600 });
+    return key;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    return parseSecretKey((await readFile(file, 'utf8')).trim());
+  }
+}
+
+async function chooseMinter(servers: string[], options: NodeDaemonOptions): Promise<Minter> {
+  const key = options.issuerSigningKey ?? process.env['NEX_ISSUER_SIGNING_KEY'];
+  const rootAccount = options.issuerSigningKeyRootAccount ?? process.env['NEX_ISSUER_ROOT_ACCOUNT'];
+  if (key === undefined && rootAccount === undefined) return fullAccessMinter(servers);
+  if (key === undefined || rootAccount === undefined) {
+    throw new CliError(
+      'CLI_USAGE',
+      'Cannot mint credentials: --issuer-signing-key and --issuer-signing-key-root-account come together',
+    );
+  }
+  const seed = key.startsWith('SA') ? key : (await readFile(key, 'utf8')).trim();
+  return signingKeyMinter({ servers, seed, rootAccount });
+}
+
+async function untilAborted(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) await once(signal, 'abort');
+}
+
+/** Calls `end` when standard input closes: the supervising process is gone, however it went. */
+function endWithStdin(end: () => void): Disposable {
+  process.stdin.once('close', end).resume();
+  return {
+    [Symbol.dispose]() {
+      process.stdin.off('close', end).destroy();
+    },
+  };
+}

@@ -1,0 +1,40 @@
+import { CliError } from './cli-error.ts';
+
+/** `a=b;c=d` (or with commas) → `{a:'b',c:'d'}`; an option may be given several times. */
+export function parseTags(text: string, previous: Record<string, string> = {}): Record<string, string> {
+  return {
+    ...previous,
+    ...parsePairs(
+      text.split(/[;,]/).filter((pair) => pair !== ''),
+      'tag',
+    ),
+  };
+}
+
+/** `['A=1', 'B=x=y']` → `{A:'1',B:'x=y'}`. */
+export function parsePairs(pairs: readonly string[], what: string): Record<string, string> {
+  return Object.fromEntries(
+    pairs.map((pair) => {
+      const at = pair.indexOf('=');
+      if (at < 1) throw new CliError('CLI_USAGE', `Cannot read the ${what} "${pair}": write NAME=VALUE`);
+      return [pair.slice(0, at), pair.slice(at + 1)];
+    }),
+  );
+}
+
+/** 93784000 ms → `1d 2h 3m 4s`; parts that are zero are left out. */
+export function friendlyDuration(ms: number): string {
+  const seconds = Math.floor(ms / 1_000);
+  const parts = [
+    [Math.floor(seconds / 86_400), 'd'],
+    [Math.floor(seconds / 3_600) % 24, 'h'],
+    [Math.floor(seconds / 60) % 60, 'm'],
+    [seconds % 60, 's'],
+  ] as const;
+  return (
+    parts
+      .filter(([amount]) => amount > 0)
+      .map(([amount, unit]) => `${amount}${unit}`)
+      .join(' ') || '0s'
+  );
+}

@@ -1,0 +1,76 @@
+import { Command, CommanderError, Option } from 'commander';
+import { exitCode } from '@nex-nix/errors';
+import { CliError } from './cli-error.ts';
+import { dev } from './commands/dev.ts';
+import { devrun } from './commands/devrun.ts';
+import { logs } from './commands/logs.ts';
+import { nodeInfo } from './commands/node-info.ts';
+import { nodeLameduck } from './commands/node-lameduck.ts';
+import { nodeList } from './commands/node-list.ts';
+import { nodeUp } from './commands/node-up.ts';
+import { workloadList } from './commands/workload-list.ts';
+import { workloadStart } from './commands/workload-start.ts';
+import { workloadStop } from './commands/workload-stop.ts';
+import type { GlobalOptions } from './context.ts';
+import { printError } from './output.ts';
+import { VERSION } from './version.ts';
+
+/** Runs the command line; resolves with the exit code. Everything that goes wrong is printed here and nowhere else. */
+export async function run(argv: readonly string[]): Promise<number> {
+  const program = buildProgram();
+  try {
+    await program.parseAsync(argv, { from: 'user' });
+    return 0;
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return 0;
+      // Commander has printed its sentence already, unless it was asked for JSON.
+      if (!wantsJson(argv)) return 2;
+      printError(new CliError('CLI_USAGE', error.message.replace(/^error: /, '')), { json: true });
+      return 2;
+    }
+    const options = program.opts<GlobalOptions>();
+    printError(error, { json: options.json ?? wantsJson(argv), debug: options.debug ?? false });
+    return exitCode(error);
+  }
+}
+
+function buildProgram(): Command {
+  const program = new Command('nex')
+    .description('Runs Nix store paths on NATS')
+    .version(VERSION)
+    .option('--context <name>', 'natscli context to connect with (NATS_CONTEXT)')
+    .addOption(new Option('--nats.context <name>', 'the same, as Go nex spells it').hideHelp())
+    .option('-s, --nats.servers <urls>', 'NATS servers, separated by commas (NATS_URL)')
+    .option('--nats.creds-file <file>', 'credentials file (NATS_CREDS)')
+    .option('--namespace <name>', 'namespace to act in (NEX_NAMESPACE)', process.env['NEX_NAMESPACE'] ?? 'system')
+    .option('--timeout <seconds>', 'how long to wait for the other side', parseSeconds)
+    .option('--json', 'print JSON')
+    .option('--debug', 'print stack traces and debug lines')
+    .showSuggestionAfterError()
+    .configureHelp({ showGlobalOptions: true });
+
+  const node = new Command('node').description('Nodes: run one, look at them');
+  for (const command of [nodeUp(), nodeList(), nodeInfo(), nodeLameduck()]) node.addCommand(command);
+  const workload = new Command('workload').alias('workloads').description('Workloads: start, stop, list');
+  for (const command of [workloadStart(), workloadStop(), workloadList()]) workload.addCommand(command);
+  for (const command of [devrun(), logs(), node, workload, dev()]) program.addCommand(command);
+
+  const quiet = { writeErr: (text: string) => void (wantsJson(process.argv) || process.stderr.write(text)) };
+  const prepare = (command: Command): void => {
+    command.exitOverride().configureOutput(quiet);
+    command.commands.forEach(prepare);
+  };
+  prepare(program);
+  return program;
+}
+
+function wantsJson(argv: readonly string[]): boolean {
+  return argv.includes('--json');
+}
+
+function parseSeconds(text: string): number {
+  const seconds = Number(text);
+  if (!(seconds > 0)) throw new CliError('CLI_USAGE', `Cannot wait "${text}" seconds: write a number above 0`);
+  return seconds;
+}

@@ -1,0 +1,66 @@
+import type { Lifecycle, NatsConnectionData, StartWorkloadRequest, WorkloadSummary } from '@nex-nix/protocol';
+import type { Feeds } from './feeds.ts';
+import { NexletError } from './nexlet-error.ts';
+
+/** What a nexlet gets to start one workload. */
+export interface StartContext {
+  readonly workloadId: string;
+  readonly request: StartWorkloadRequest;
+  /** `request.run_request`, parsed. The node has checked it against the schema, unless `existing`. */
+  readonly runRequest: unknown;
+  /** For the workload itself: who it is on NATS. */
+  readonly credentials: NatsConnectionData;
+  /** The node wants back what this nexlet is supposed to run already. The same id may come again. */
+  readonly existing: boolean;
+  readonly feeds: Feeds;
+}
+
+/**
+ * A nexlet: what it can run, and the functions that run it. They are called concurrently; what they throw is answered
+ * as the error of the request, nothing else ends.
+ */
+export interface NexletDefinition {
+  /** Also the name of its micro service: `[A-Za-z0-9_-]+`. */
+  readonly name: string;
+  /** The workload type it serves. */
+  readonly type: string;
+  /** Semantic version. */
+  readonly version: string;
+  readonly description?: string;
+  readonly lifecycles: readonly Lifecycle[];
+  /** JSON Schema of `run_request`, in a form that draft-07 and 2020-12 validators take. */
+  readonly startRequestSchema: object;
+  /** Default: no limit. */
+  readonly maxWorkloads?: number;
+  /** Called once, connected and before the first request: e.g. to adopt what an earlier process left running. */
+  ready?(feeds: Feeds): Promise<void>;
+  /** Resolves when the request is accepted; the workload may still be starting. */
+  start(context: StartContext): Promise<{ id: string; name: string }>;
+  /** Resolves when nothing of the workload is alive; false when it is unknown here. */
+  stop(id: string, options: { namespace: string }): Promise<boolean>;
+  get(id: string): Promise<StartWorkloadRequest | undefined>;
+  /** May return more than asked for: the SDK filters. Every summary should name its namespace. */
+  list(options: { namespace: string; filter: readonly string[] }): Promise<WorkloadSummary[]>;
+  /** The node takes no more workloads and ends after `delayMs`. */
+  lameduck?(delayMs: number): Promise<void>;
+  /** Extra keys of the bids for this nexlet, asked with every heartbeat, e.g. free memory. */
+  bidExtras?(): Record<string, unknown>;
+  /** The nexlet ends. */
+  close?(): Promise<void>;
+}
+
+const SEMVER = /^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$/;
+
+/** @throws {NexletError} NEXLET_DEFINITION_INVALID */
+export function checkDefinition({ name, type, version }: NexletDefinition): void {
+  const complaint = complaintAbout(name, type, version);
+  if (complaint !== undefined) {
+    throw new NexletError('NEXLET_DEFINITION_INVALID', `Cannot run nexlet "${name}": ${complaint}`);
+  }
+}
+
+function complaintAbout(name: string, type: string, version: string): string | undefined {
+  if (!/^[\w-]+$/.test(name)) return 'its name has characters other than letters, digits, "_" and "-"';
+  if (type === '') return 'it names no workload type';
+  return SEMVER.test(version) ? undefined : `its version "${version}" is not a semantic version`;
+}

@@ -1,0 +1,157 @@
+import { headers } from '@nats-io/nats-core';
+import {
+  agentErrorReply,
+  agentSubjects,
+  AgentStartWorkloadRequest,
+  AgentSummary,
+  ANY,
+  LameduckRequest,
+  LameduckResponse,
+  lastToken,
+  ListWorkloadsRequest,
+  parseGoDuration,
+  StartWorkloadRequest,
+  StartWorkloadResponse,
+  StopWorkloadRequest,
+  StopWorkloadResponse,
+  SYSTEM_NAMESPACE,
+  WorkloadSummaries,
+  type WorkloadSummary,
+} from '@nex-nix/protocol';
+import type { Feeds } from './feeds.ts';
+import type { EndpointHandler, MicroService, Reply } from './micro-service.ts';
+import type { NexletDefinition } from './nexlet-definition.ts';
+import { NexletError } from './nexlet-error.ts';
+
+export interface NexletParts {
+  readonly definition: NexletDefinition;
+  readonly nodeId: string;
+  readonly nexus: string;
+  readonly agentId: string;
+  readonly feeds: Feeds;
+  readonly summary: () => Promise<AgentSummary>;
+  /** Something happened that the node should know of at once. */
+  readonly changed: (state?: 'lameduck') => void;
+}
+
+/** Subscribes every endpoint of a nexlet. */
+export function addNexletEndpoints(service: MicroService, parts: NexletParts): void {
+  const { nodeId, nexus, agentId } = parts;
+  const add = (name: string, subject: string, handler: EndpointHandler) => service.endpoint(name, subject, handler);
+  add('StartWorkload', agentSubjects.startWorkload(nodeId, agentId, ANY), startWorkload(parts));
+  add('StopWorkload', agentSubjects.stopWorkload(nodeId, ANY), stopWorkload(parts));
+  add('GetWorkload', agentSubjects.getWorkload(nodeId, ANY), getWorkload(parts));
+  add('QueryWorkloads', agentSubjects.queryWorkloads(nodeId), queryWorkloads(parts));
+  add('PingAgent', agentSubjects.ping(nodeId, agentId), ping(parts));
+  add('PingAllAgents', agentSubjects.pingAll(nodeId), ping(parts));
+  add('SetLameduck', agentSubjects.lameduck(nodeId), setLameduck(parts));
+  add('WorkloadDiscovery', agentSubjects.pingWorkload(nexus, ANY), discoverWorkload(parts));
+}
+
+/** Starts one workload out of the request that a node sends, or had kept. */
+export async function startFrom(
+  { definition, feeds }: NexletParts,
+  workloadId: string,
+  { request, workload_creds: credentials }: AgentStartWorkloadRequest,
+  existing: boolean,
+): Promise<StartWorkloadResponse> {
+  let runRequest: unknown;
+  try {
+    runRequest = JSON.parse(request.run_request);
+  } catch (cause) {
+    const message = `Cannot start workload "${request.name}": its run request is not JSON`;
+    throw new NexletError('NEXLET_REQUEST_INVALID', message, { cause });
+  }
+  return definition.start({ workloadId, request, runRequest, credentials, existing, feeds });
+}
+
+function startWorkload(parts: NexletParts): EndpointHandler {
+  return async (msg) => {
+    const id = lastToken(msg.subject);
+    let name = '';
+    try {
+      const start = AgentStartWorkloadRequest.decode(msg.data, msg.subject);
+      name = start.request.name;
+      return { data: StartWorkloadResponse.encode(await startFrom(parts, id, start, false)) };
+    } catch (error) {
+      return agentErrorReply(error, { id, name });
+    } finally {
+      parts.changed();
+    }
+  };
+}
+
+function stopWorkload(parts: NexletParts): EndpointHandler {
+  const { definition } = parts;
+  return async (msg) => {
+    const id = lastToken(msg.subject);
+    try {
+      const { namespace } = StopWorkloadRequest.decode(msg.data, msg.subject);
+      // A request names the namespace it acts in; an id of another one is as good as unknown.
+      const owner = (await definition.get(id))?.namespace;
+      const ours = owner === undefined || owner === namespace;
+      if (!ours || !(await definition.stop(id, { namespace }))) return notStopped(id);
+      parts.changed();
+      const data = StopWorkloadResponse.encode({ id, message: '', stopped: true, workload_type: definition.type });
+      return { data };
+    } catch (error) {
+      return agentErrorReply(error, {
+        id,
+        message: 'workload not found',
+        stopped: false,
+        workload_type: definition.type,
+      });
+    }
+  };
+}
+
+/** Nex 0.4 nexlets answer an unknown id with an error that also is a message. */
+function notStopped(id: string): Reply {
+  const body = { id, message: 'workload not found', stopped: false, workload_type: '' };
+  return { ...agentErrorReply(new Error('workload not found')), data: StopWorkloadResponse.encode(body) };
+}
+
+function getWorkload({ definition }: NexletParts): EndpointHandler {
+  return async (msg) => {
+    const request = await definition.get(lastToken(msg.subject));
+    return request === undefined ? undefined : { data: StartWorkloadRequest.encode(request) };
+  };
+}
+
+function queryWorkloads({ definition }: NexletParts): EndpointHandler {
+  return async (msg) => {
+    const { namespace, filter } = ListWorkloadsRequest.decode(msg.data, msg.subject);
+    const workloads = await definition.list({ namespace, filter });
+    return { data: WorkloadSummaries.encode(workloads.filter((workload) => isAskedFor(workload, namespace, filter))) };
+  };
+}
+
+function isAskedFor(workload: WorkloadSummary, namespace: string, filter: readonly string[]): boolean {
+  if (namespace !== SYSTEM_NAMESPACE && workload.namespace !== namespace) return false;
+  return filter.length === 0 || filter.includes(workload.id) || filter.includes(workload.name);
+}
+
+function ping({ agentId, summary }: NexletParts): EndpointHandler {
+  return async () => {
+    const result = headers();
+    result.set('agentId', agentId);
+    return { data: AgentSummary.encode(await summary()), headers: result };
+  };
+}
+
+function setLameduck({ definition, changed }: NexletParts): EndpointHandler {
+  return async (msg) => {
+    const { delay } = LameduckRequest.decode(msg.data, msg.subject);
+    const milliseconds = parseGoDuration(delay);
+    changed('lameduck');
+    await definition.lameduck?.(milliseconds);
+    return { data: LameduckResponse.encode({ success: true, message: '' }) };
+  };
+}
+
+function discoverWorkload({ definition, nodeId }: NexletParts): EndpointHandler {
+  return async (msg) => {
+    const known = (await definition.get(lastToken(msg.subject))) !== undefined;
+    return known ? { data: JSON.stringify({ node_id: nodeId }) } : undefined;
+  };
+}

@@ -1,0 +1,25 @@
+import type { NatsConnectionData, StartWorkloadRequest } from '@nex-nix/protocol';
+import type { WorkloadPlan } from './start-request.ts';
+
+/**
+ * The whole environment of a workload: what Go nexlets set (`NEX_WORKLOAD_NATS_*`), who it is, a home and a PATH of its
+ * own, and what the start request asks for. Nothing of the node's own environment is in it.
+ */
+export function workloadEnvironment(
+  id: string,
+  plan: WorkloadPlan,
+  { request, credentials }: { request: StartWorkloadRequest; credentials: NatsConnectionData },
+): Record<string, string> {
+  return {
+    HOME: '/tmp',
+    PATH: `${plan.storePath}/bin`,
+    NATS_URL: credentials.nats_servers[0] ?? '',
+    ...plan.environment,
+    NEX_NAMESPACE: request.namespace,
+    NEX_WORKLOAD_ID: id,
+    NEX_WORKLOAD_NAME: request.name,
+    NEX_WORKLOAD_NATS_SERVERS: credentials.nats_servers.join(','),
+    NEX_WORKLOAD_NATS_NKEY: credentials.nats_user_seed,
+    NEX_WORKLOAD_NATS_B64_JWT: Buffer.from(credentials.nats_user_jwt).toString('base64'),
+  };
+}

@@ -1,0 +1,21 @@
+import { type ErrorKind, NexError, type NexErrorOptions } from '@nex-nix/errors';
+
+const KINDS = {
+  /** The start request breaks its schema or contradicts itself. */
+  NIX_NEXLET_REQUEST_INVALID: 'usage',
+  /** The store path holds no such program, or none that could be chosen. */
+  NIX_NEXLET_PROGRAM_NOT_FOUND: 'not-found',
+  /** The nexlet is lame duck or closing. */
+  NIX_NEXLET_CLOSING: 'refused',
+  /** A record of an earlier run cannot be read. */
+  NIX_NEXLET_RECORD_UNREADABLE: 'failed',
+} as const satisfies Record<string, ErrorKind>;
+
+export type NixNexletErrorCode = keyof typeof KINDS;
+
+/** What goes wrong between a start request and a running sandbox, as far as this package finds it. */
+export class NixNexletError extends NexError<NixNexletErrorCode> {
+  constructor(code: NixNexletErrorCode, message: string, options: NexErrorOptions = {}) {
+    super(KINDS[code], code, message, options);
+  }
+}

@@ -1,0 +1,111 @@
+import { constants } from 'node:fs';
+import { access, lstat, readdir, readlink } from 'node:fs/promises';
+import { join, posix } from 'node:path';
+import { splitStorePath, type StorePath, storePathName } from '@nex-nix/nix';
+import { NixNexletError } from './nix-nexlet-error.ts';
+
+/** Where store paths lie on this machine. */
+export interface StoreView {
+  realPath(path: StorePath): string;
+}
+
+export interface ProgramQuery {
+  readonly storePath: StorePath;
+  /** Relative to the store path; undefined = choose from `bin/`. */
+  readonly program: string | undefined;
+  /** Everything the workload will see; links may lead here and nowhere else. */
+  readonly closure: readonly StorePath[];
+}
+
+/** Links followed before a program counts as not found; the kernel's own bound. */
+const MAX_LINKS = 40;
+
+/**
+ * The absolute path, inside the sandbox, of the program to run.
+ * Without a name: the only executable in `bin/`, else `bin/<name of the path without its version>`.
+ * Throws NIX_NEXLET_PROGRAM_NOT_FOUND naming the store path and what is there.
+ */
+export async function findProgram(store: StoreView, query: ProgramQuery): Promise<string> {
+  const program = query.program ?? (await chooseProgram(store, query));
+  const inside = posix.join(query.storePath, program);
+  const outside = await follow(store, inside, query.closure);
+  if (outside === undefined || !(await isExecutable(outside))) {
+    const names = await programsOf(store, query);
+    throw notFound(query, `"${program}" is not an executable file in it`, names);
+  }
+  return inside;
+}
+
+async function chooseProgram(store: StoreView, query: ProgramQuery): Promise<string> {
+  const names = await programsOf(store, query);
+  if (names.length === 1) return `bin/${names[0]}`;
+  const main = nameWithoutVersion(query.storePath);
+  if (names.includes(main)) return `bin/${main}`;
+  if (names.length === 0) throw notFound(query, 'it has no executable file in bin/', names);
+  throw notFound(query, `it has several programs and none is called "${main}"`, names);
+}
+
+/** `echo-service-1.0.0` → `echo-service`: the version begins at the first dash followed by a digit, as Nix counts it. */
+function nameWithoutVersion(path: StorePath): string {
+  return storePathName(path).replace(/-[0-9].*$/, '');
+}
+
+async function programsOf(store: StoreView, { storePath, closure }: ProgramQuery): Promise<string[]> {
+  const folder = await follow(store, posix.join(storePath, 'bin'), closure);
+  if (folder === undefined || !(await lstat(folder)).isDirectory()) return [];
+  const names: string[] = [];
+  for (const name of await readdir(folder)) {
+    const file = await follow(store, posix.join(storePath, 'bin', name), closure);
+    if (file !== undefined && (await isExecutable(file))) names.push(name);
+  }
+  return names.sort();
+}
+
+async function isExecutable(file: string): Promise<boolean> {
+  if (!(await lstat(file)).isFile()) return false;
+  return access(file, constants.X_OK).then(
+    () => true,
+    () => false,
+  );
+}
+
+/**
+ * Resolves a path as the workload would see it, link by link, and returns where it lies on this machine;
+ * undefined when it does not exist or leads out of the closure.
+ */
+async function follow(store: StoreView, inside: string, closure: readonly StorePath[]): Promise<string | undefined> {
+  let links = 0;
+  let pending = inside;
+  outer: for (;;) {
+    if (!pending.startsWith('/nix/store/')) return undefined;
+    const { storePath, subPath } = splitStorePath(pending);
+    if (!closure.includes(storePath)) return undefined;
+    let walked: string = storePath;
+    const parts = subPath === '' ? [] : subPath.split('/');
+    for (let index = -1; index < parts.length; index++) {
+      const part = parts[index];
+      if (part !== undefined) walked = posix.join(walked, part);
+      const real = join(store.realPath(storePath), walked.slice(storePath.length));
+      const stat = await lstat(real).catch((error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
+        throw error;
+      });
+      if (stat === undefined) return undefined;
+      if (stat.isSymbolicLink()) {
+        if (++links > MAX_LINKS) return undefined;
+        pending = posix.join(posix.resolve(posix.dirname(walked), await readlink(real)), ...parts.slice(index + 1));
+        continue outer;
+      }
+    }
+    return join(store.realPath(storePath), subPath);
+  }
+}
+
+function notFound(query: ProgramQuery, what: string, names: readonly string[]): NixNexletError {
+  return new NixNexletError('NIX_NEXLET_PROGRAM_NOT_FOUND', `Cannot run "${query.storePath}": ${what}`, {
+    hint:
+      names.length === 0
+        ? 'Name a store path that holds a program'
+        : `Name one of its programs: ${names.map((name) => `bin/${name}`).join(', ')}`,
+  });
+}

@@ -1,0 +1,58 @@
+import { type ErrorKind, NexError, type NexErrorOptions } from '@nex-nix/errors';
+
+const KINDS = {
+  NIX_BASE32_INVALID: 'usage',
+  NIX_HASH_INVALID: 'usage',
+  NIX_STORE_PATH_INVALID: 'usage',
+  NIX_KEY_INVALID: 'usage',
+  NIX_CONTENT_ADDRESS_INVALID: 'usage',
+  NIX_INSTALLABLE_INVALID: 'usage',
+  NIX_CACHE_URL_INVALID: 'usage',
+  NIX_PATH_NOT_FOUND: 'not-found',
+  NIX_COMMAND_MISSING: 'not-found',
+  NIX_PATH_UNTRUSTED: 'refused',
+  NIX_CACHE_REFUSED: 'refused',
+  NIX_CACHE_UNREACHABLE: 'unreachable',
+  NIX_CACHE_INVALID: 'failed',
+  NIX_NARINFO_INVALID: 'failed',
+  NIX_PATH_INFO_INVALID: 'failed',
+  NIX_CLOSURE_CYCLE: 'failed',
+  NIX_COMPRESSION_UNSUPPORTED: 'failed',
+  NIX_COMPRESSION_INVALID: 'failed',
+  NIX_NAR_INVALID: 'failed',
+  NIX_NAR_SIZE_MISMATCH: 'failed',
+  NIX_NAR_HASH_MISMATCH: 'failed',
+  NIX_CONTENT_MISMATCH: 'failed',
+  NIX_REFERENCE_MISSING: 'failed',
+  NIX_DUMP_FAILED: 'failed',
+  NIX_UNPACK_FAILED: 'failed',
+  NIX_COMMAND_FAILED: 'failed',
+  NIX_BUILD_FAILED: 'failed',
+  NIX_STORE_INVALID: 'failed',
+  NIX_STORE_BUSY: 'failed',
+  NIX_STORE_CLOSED: 'failed',
+} as const satisfies Record<string, ErrorKind>;
+
+/** Codes of the errors of this package. */
+export type NixErrorCode = keyof typeof KINDS;
+
+export interface NixErrorOptions extends NexErrorOptions {
+  /** Where in a NAR the fault is, in bytes from its start. */
+  offset?: number;
+}
+
+/** Every error that this package throws on purpose. */
+export class NixError extends NexError<NixErrorCode> {
+  /** Where in a NAR the fault is, in bytes from its start (`NIX_NAR_INVALID` only). */
+  readonly offset: number | undefined;
+
+  constructor(code: NixErrorCode, message: string, options: NixErrorOptions = {}) {
+    super(KINDS[code], code, message, options);
+    this.offset = options.offset;
+  }
+}
+
+/** The `code` of a system error (`ENOENT`, …), or undefined for anything else. */
+export function systemErrorCode(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}

@@ -1,0 +1,221 @@
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import {
+  copyClosure,
+  type CopyProgress,
+  formatPublicKey,
+  generateSecretKey,
+  LocalStore,
+  NixStore,
+  openBinaryCache,
+  type PathInfo,
+  type PathSource,
+  publicKeyOf,
+  queryClosure,
+  signPathInfo,
+  storePathBaseName,
+} from '@nex-nix/nix';
+import { describeWith, startProcess, tempDir, waitFor } from '@nex-nix/test-kit';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { nix, NIX_ENV, type NixFixture, nixFixture, storePath } from './nix.ts';
+import { serve } from './serve.ts';
+
+const CHILD = fileURLToPath(new URL('import-child.ts', import.meta.url));
+
+describeWith(['nix', 'nix-store'], 'copyClosure()', () => {
+  let signed: NixFixture;
+  let unsigned: NixFixture;
+  beforeAll(async () => {
+    [signed, unsigned] = await Promise.all([nixFixture({ sign: true }), nixFixture({ sign: false })]);
+  });
+  afterAll(() => Promise.all([signed[Symbol.asyncDispose](), unsigned[Symbol.asyncDispose]()]));
+
+  const sourceOf = (fixture: NixFixture) => new NixStore({ root: fixture.root, env: NIX_ENV });
+  const contentOf = async (path: string) => (await nix('nix-store', '--dump', path)).toString('base64');
+
+  it('copies a closure out of a Nix store, references first, with progress; a second time nothing', async () => {
+    await using dir = await tempDir();
+    await using store = await LocalStore.open({ dir: dir.path });
+    const progress: CopyProgress[] = [];
+    const options = { trustedKeys: [signed.publicKey], onProgress: (step: CopyProgress) => void progress.push(step) };
+    const infos = await queryClosure(sourceOf(signed), [signed.app]);
+    const narBytes = infos.reduce((sum, info) => sum + info.narSize, 0);
+    expect(await copyClosure(sourceOf(signed), store, [signed.app], options)).toEqual({
+      copied: [signed.lib, signed.app],
+      narBytes,
+    });
+    expect(progress.at(-1)).toEqual({
+      storePath: signed.app,
+      copiedPaths: 2,
+      totalPaths: 2,
+      copiedBytes: narBytes,
+      totalBytes: narBytes,
+    });
+    expect(await store.closure([signed.app])).toEqual(infos);
+    for (const path of [signed.lib, signed.app]) {
+      expect(await contentOf(store.realPath(path))).toBe(await contentOf(`${signed.root}${path}`));
+    }
+    const unreachable = openBinaryCache('http://127.0.0.1:1');
+    expect(await copyClosure(unreachable, store, [signed.app], options)).toEqual({ copied: [], narBytes: 0 });
+  });
+
+  it('fetches not a byte when one path is not trusted', async () => {
+    await using dir = await tempDir();
+    await using store = await LocalStore.open({ dir: dir.path });
+    const folder = await unsigned.copyTo('cache', 'compression=none');
+    await using server = await serve(folder);
+    const copying = copyClosure(openBinaryCache(server.url), store, [unsigned.app], {
+      trustedKeys: [unsigned.publicKey],
+    });
+    await expect(copying).rejects.toMatchObject({
+      code: 'NIX_PATH_UNTRUSTED',
+      kind: 'refused',
+      message: expect.stringMatching(/it is not signed; trusted are "test-1"$/),
+    });
+    expect(server.requests.filter((path) => path.startsWith('/nar/'))).toEqual([]);
+    expect(await readdir(join(dir.path, 'nix/store'))).toEqual([]);
+  });
+
+  it('does not run on with paths whose key is trusted no longer', async () => {
+    await using dir = await tempDir();
+    await using store = await LocalStore.open({ dir: dir.path });
+    await copyClosure(sourceOf(signed), store, [signed.app], { trustedKeys: [signed.publicKey] });
+    await expect(
+      copyClosure(sourceOf(signed), store, [signed.app], { trustedKeys: [unsigned.publicKey] }),
+    ).rejects.toMatchObject({
+      code: 'NIX_PATH_UNTRUSTED',
+    });
+  });
+
+  it('imports nothing of a damaged NAR, and says which and from where', async () => {
+    await using dir = await tempDir();
+    await using store = await LocalStore.open({ dir: dir.path });
+    const folder = await signed.copyTo('damaged', 'compression=none');
+    const cache = openBinaryCache(`file://${folder}`);
+    const info = await cache.pathInfo(signed.lib);
+    const file = join(folder, info?.url ?? '');
+    const bytes = await readFile(file);
+    bytes[350_000] = (bytes[350_000] ?? 0) ^ 1;
+    await writeFile(file, bytes);
+    await expect(copyClosure(cache, store, [signed.app], { trustedKeys: [signed.publicKey] })).rejects.toMatchObject({
+      code: 'NIX_NAR_HASH_MISMATCH',
+      message: expect.stringContaining(
+        `Cannot import "${signed.lib}" from "file://${folder}": its NAR hash is sha256:`,
+      ),
+    });
+    expect(await readdir(join(dir.path, 'nix/store'))).toEqual([]);
+  });
+
+  it('copies only what is missing', async () => {
+    await using dir = await tempDir();
+    await using store = await LocalStore.open({ dir: dir.path });
+    const folder = await signed.copyTo('partly', 'compression=zstd');
+    await using server = await serve(folder);
+    const cache = openBinaryCache(server.url);
+    const options = { trustedKeys: [signed.publicKey], concurrency: 1 };
+    expect((await copyClosure(cache, store, [signed.lib], options)).copied).toEqual([signed.lib]);
+    const infos = await queryClosure(cache, [signed.app]);
+    server.requests.length = 0;
+    expect((await copyClosure(cache, store, [signed.app], { ...options, infos })).copied).toEqual([signed.app]);
+    expect(server.requests).toEqual([expect.stringMatching(/^\/nar\//)]);
+  });
+
+  it('stops the others when one fails, and refuses infos that are not a closure', async () => {
+    await using dir = await tempDir();
+    await using store = await LocalStore.open({ dir: dir.path });
+    const real = sourceOf(signed);
+    const infos = await queryClosure(real, [signed.app]);
+    let stopped = 0;
+    const names = Array.from({ length: 3 }, (_, n) => storePath(`p${n}`));
+    const [lib] = infos as [PathInfo, PathInfo];
+    const stuck: PathSource = {
+      name: 'stuck',
+      pathInfo: async () => undefined,
+      async *nar(info, { signal } = {}) {
+        if (info.storePath === names[0]) throw new Error('broken');
+        const aborted = Promise.withResolvers<never>();
+        signal?.addEventListener('abort', () => aborted.reject(signal.reason));
+        try {
+          yield await aborted.promise;
+        } finally {
+          stopped++;
+        }
+      },
+    };
+    const key = generateSecretKey('k');
+    const fakes = names.map((name) => {
+      const info = { ...lib, storePath: name, references: [], signatures: [] };
+      return { ...info, signatures: [signPathInfo(info, key)] };
+    });
+    const options = { trustedKeys: [publicKeyOf(key)] };
+    await expect(copyClosure(stuck, store, names, { ...options, infos: fakes })).rejects.toThrow('broken');
+    expect(stopped).toBe(2);
+    await expect(copyClosure(real, store, [signed.app], { ...options, infos: infos.slice(1) })).rejects.toMatchObject({
+      code: 'NIX_PATH_NOT_FOUND',
+    });
+  });
+
+  describe('by several processes', () => {
+    const child = (dir: string, url: string, pause = 0) =>
+      startProcess(process.execPath, [
+        '--conditions=nexsrc',
+        CHILD,
+        dir,
+        url,
+        signed.app,
+        formatPublicKey(signed.publicKey),
+        String(pause),
+      ]);
+
+    it('works at the same time', async () => {
+      await using dir = await tempDir();
+      const url = `file://${await signed.copyTo('shared', 'compression=none')}`;
+      const children = [child(dir.path, url, 1), child(dir.path, url, 1), child(dir.path, url, 1)];
+      for (const running of children) {
+        await using owned = running;
+        expect(await owned.exited, owned.output()).toEqual({ code: 0, signal: null });
+      }
+      await using store = await LocalStore.open({ dir: dir.path });
+      expect(await store.missing([signed.app, signed.lib])).toEqual([]);
+      expect(await contentOf(store.realPath(signed.app))).toBe(await contentOf(`${signed.root}${signed.app}`));
+      expect((await readdir(join(dir.path, 'tmp'))).filter((name) => !name.endsWith('.lock'))).toHaveLength(1);
+    });
+
+    it('leaves nothing, or whole paths, of one that is killed, and lets the others be', async () => {
+      await using dir = await tempDir();
+      const url = `file://${await signed.copyTo('killed', 'compression=none')}`;
+      await using alive = child(dir.path, url, 20);
+      await using victim = child(dir.path, url, 1000);
+      await waitFor(
+        'both imports to begin',
+        () => alive.output().includes('importing') && victim.output().includes('importing'),
+      );
+      victim.kill('SIGKILL');
+      await victim.exited;
+      expect(await readdir(join(dir.path, 'tmp'))).toHaveLength(4);
+      {
+        await using store = await LocalStore.open({ dir: dir.path });
+        const tmp = await readdir(join(dir.path, 'tmp'));
+        // Its own and that of the one alive, each a folder and a lock.
+        expect(tmp).toHaveLength(4);
+        const inStore = await readdir(join(dir.path, 'nix/store'));
+        for (const path of [signed.lib, signed.app]) {
+          expect(await store.has(path)).toBe(inStore.includes(storePathBaseName(path)));
+        }
+      }
+      expect(await alive.exited, alive.output()).toEqual({ code: 0, signal: null });
+      expect(await readdir(join(dir.path, 'tmp'))).toEqual([]);
+      await using store = await LocalStore.open({ dir: dir.path });
+      const { copied } = await copyClosure(openBinaryCache(url), store, [signed.app], {
+        trustedKeys: [signed.publicKey],
+      });
+      expect(copied).toEqual([]);
+      for (const info of await store.closure([signed.app])) {
+        expect(await contentOf(store.realPath(info.storePath))).toBe(
+          await contentOf(`${signed.root}${info.storePath}`),
+        );
+      }
+    });
+  });
+});

@@ -1,0 +1,211 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { chmod, lstat, mkdir, readdir, readlink, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { dumpNar, narHashOf, readNar, unpackNar } from '@nex-nix/nix';
+import { describeWith, startProcess, tempDir } from '@nex-nix/test-kit';
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { removeTree } from '../src/remove-tree.ts';
+import { nix, nixWithInput } from './nix.ts';
+
+async function dump(path: string): Promise<Buffer> {
+  const chunks = await Array.fromAsync(dumpNar(path));
+  expect(Math.max(...chunks.map((chunk) => chunk.length))).toBeLessThanOrEqual(256 * 1024);
+  return Buffer.concat(chunks);
+}
+
+async function* cut(bytes: Uint8Array, size: number): AsyncGenerator<Uint8Array, void> {
+  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
+}
+
+const bytesPath = (dir: string | Buffer, name: Uint8Array) => Buffer.concat([Buffer.from(dir), Buffer.from('/'), name]);
+
+/** A folder with everything that is difficult. */
+async function writeTree(dir: string): Promise<void> {
+  await mkdir(join(dir, 'empty'), { recursive: true });
+  await mkdir(join(dir, 'sub/deeper'), { recursive: true });
+  await writeFile(join(dir, 'a'), 'a');
+  await writeFile(join(dir, 'a.b'), '');
+  await writeFile(join(dir, 'sub/program'), '#!/bin/sh\n', { mode: 0o755 });
+  await writeFile(join(dir, 'sub/for others only'), 'x');
+  await chmod(join(dir, 'sub/for others only'), 0o611);
+  for (const size of [7, 8, 9, 256 * 1024 - 112, 256 * 1024, 256 * 1024 + 1, 3_000_000]) {
+    await writeFile(join(dir, `sub/deeper/${size}`), randomBytes(size));
+  }
+  await symlink('/nonexistent/ü', join(dir, 'dangling'));
+  await symlink('sub', join(dir, 'to a folder'));
+  for (const name of [[0xff, 0xfe], [0x0a], [...Buffer.from('\uFFEE')], [...Buffer.from('\u{1F600}')]]) {
+    await writeFile(bytesPath(dir, Uint8Array.from(name)), String(name));
+  }
+}
+
+describe('dumpNar() and unpackNar()', () => {
+  it('give every tree back', async () => {
+    const name = fc
+      .uint8Array({ minLength: 1, maxLength: 12 })
+      .filter(
+        (bytes) =>
+          !bytes.includes(0) && !bytes.includes(0x2f) && !['.', '..'].includes(Buffer.from(bytes).toString('latin1')),
+      );
+    type Tree =
+      | { file: Uint8Array; executable: boolean }
+      | { target: string }
+      | { entries: (readonly [Uint8Array, Tree])[] };
+    const { tree } = fc.letrec<{ tree: Tree }>((tie) => ({
+      tree: fc.oneof(
+        { depthSize: 'small' },
+        fc.record({ file: fc.uint8Array({ maxLength: 100 }), executable: fc.boolean() }),
+        fc.stringMatching(/^[^\0]{1,30}$/).map((target) => ({ target })),
+        fc
+          .uniqueArray(fc.tuple(name, tie('tree')), {
+            selector: ([bytes]) => Buffer.from(bytes).toString('hex'),
+            maxLength: 5,
+          })
+          .map((entries) => ({ entries })),
+      ),
+    }));
+    const write = async (path: Buffer, node: Tree): Promise<void> => {
+      if ('file' in node) await writeFile(path, node.file, { mode: node.executable ? 0o755 : 0o644 });
+      else if ('target' in node) await symlink(node.target, path);
+      else {
+        await mkdir(path);
+        for (const [name, child] of node.entries) await write(bytesPath(path, name), child);
+      }
+    };
+    await using dir = await tempDir();
+    let run = 0;
+    await fc.assert(
+      fc.asyncProperty(tree, fc.integer({ min: 1, max: 300 }), async (node, size) => {
+        const [from, to] = [join(dir.path, `from${++run}`), join(dir.path, `to${run}`)];
+        try {
+          await write(Buffer.from(from), node);
+          const nar = await dump(from);
+          const result = await unpackNar(cut(nar, size), to);
+          expect(result).toEqual({
+            narHash: narHashOf(createHash('sha256').update(nar).digest()),
+            narSize: nar.length,
+          });
+          expect(nar.equals(await dump(to))).toBe(true);
+        } finally {
+          await removeTree(from);
+          await removeTree(to);
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it('sets the metadata that Nix sets', async () => {
+    await using dir = await tempDir();
+    const [from, to] = [join(dir.path, 'from'), join(dir.path, 'to')];
+    await writeTree(from);
+    await unpackNar(dumpNar(from), to, { sync: true });
+    const metadata = async (name: string) => {
+      const { mode, mtimeMs } = await lstat(join(to, name));
+      return [(mode & 0o7777).toString(8), mtimeMs];
+    };
+    for (const name of ['', 'empty', 'sub', 'sub/program']) expect(await metadata(name)).toEqual(['555', 1000]);
+    for (const name of ['a', 'sub/for others only', 'sub/deeper/3000000'])
+      expect(await metadata(name)).toEqual(['444', 1000]);
+    expect((await metadata('dangling'))[1]).toBe(1000);
+    expect(await readlink(join(to, 'dangling'))).toBe('/nonexistent/ü');
+  });
+
+  it('keep the NAR in pieces: memory does not grow with the file', async () => {
+    await using dir = await tempDir();
+    const big = join(dir.path, 'big');
+    await writeFile(big, Buffer.alloc(64 * 1024 * 1024, 1));
+    let largest = 0;
+    for await (const event of readNar(dumpNar(big))) {
+      if (event.type === 'data') largest = Math.max(largest, event.bytes.length);
+    }
+    expect(largest).toBeLessThanOrEqual(256 * 1024);
+  });
+});
+
+describe('unpackNar()', () => {
+  it('leaves nothing behind when it fails', async () => {
+    await using dir = await tempDir();
+    await writeTree(join(dir.path, 'from'));
+    const nar = await dump(join(dir.path, 'from'));
+    for (const length of [100, 2000, nar.length - 3_000_000, nar.length - 8]) {
+      await expect(unpackNar(cut(nar.subarray(0, length), 65_536), join(dir.path, 'to'))).rejects.toMatchObject({
+        code: 'NIX_NAR_INVALID',
+      });
+    }
+    await expect(unpackNar(cut(nar, 65_536), join(dir.path, 'to'), { maxSize: nar.length - 1 })).rejects.toMatchObject({
+      code: 'NIX_NAR_SIZE_MISMATCH',
+    });
+    expect(await readdir(dir.path)).toEqual(['from']);
+  });
+
+  it('touches nothing that is already there', async () => {
+    await using dir = await tempDir();
+    const [file, folder, link] = ['file', 'folder', 'link'].map((name) => join(dir.path, name)) as [
+      string,
+      string,
+      string,
+    ];
+    await writeFile(file, 'mine');
+    await mkdir(folder);
+    await symlink('elsewhere', link);
+    for (const nar of [await dump(file), await dump(folder), await dump(link)]) {
+      for (const target of [file, folder, link]) {
+        await expect(unpackNar(cut(nar, 100), target)).rejects.toMatchObject({
+          code: 'NIX_UNPACK_FAILED',
+          message: expect.stringContaining(target),
+        });
+      }
+    }
+    expect((await readdir(dir.path)).toSorted()).toEqual(['file', 'folder', 'link']);
+    expect(await readlink(link)).toBe('elsewhere');
+  });
+});
+
+describe('dumpNar()', () => {
+  it('names what it cannot read', async () => {
+    await using dir = await tempDir();
+    await expect(dump(join(dir.path, 'absent'))).rejects.toMatchObject({
+      code: 'NIX_DUMP_FAILED',
+      message: expect.stringContaining(`"${dir.path}/absent"`),
+    });
+    await using socket = startProcess(process.execPath, [
+      '-e',
+      `require('net').createServer().listen(${JSON.stringify(join(dir.path, 'socket'))}, () => console.log('up'))`,
+    ]);
+    await expect.poll(() => socket.stdout()).toContain('up');
+    await expect(dump(dir.path)).rejects.toThrow(/socket": it is a device, socket or pipe/);
+  });
+});
+
+describeWith(['nix-store'], 'NARs and nix-store', () => {
+  it('are the same both ways', async () => {
+    await using dir = await tempDir();
+    const [tree, ours, theirs] = ['tree', 'ours', 'theirs'].map((name) => join(dir.path, name)) as [
+      string,
+      string,
+      string,
+    ];
+    await writeTree(tree);
+    const nar = await nix('nix-store', '--dump', tree);
+    expect(nar.equals(await dump(tree))).toBe(true);
+
+    const { narHash, narSize } = await unpackNar(cut(nar, 100_000), ours);
+    expect(narSize).toBe(nar.length);
+    expect(narHash).toBe(`sha256:${(await nix('nix', 'hash', 'path', '--base32', tree)).toString().trim()}`);
+    expect(nar.equals(await nix('nix-store', '--dump', ours))).toBe(true);
+
+    await nixWithInput(await dump(ours), 'nix-store', '--restore', theirs);
+    expect(nar.equals(await nix('nix-store', '--dump', theirs))).toBe(true);
+  });
+
+  it('are the same for single files and links', async () => {
+    await using dir = await tempDir();
+    await writeFile(join(dir.path, 'file'), 'x', { mode: 0o755 });
+    await symlink('tgt', join(dir.path, 'link'));
+    for (const name of ['file', 'link']) {
+      const path = join(dir.path, name);
+      expect((await nix('nix-store', '--dump', path)).equals(await dump(path))).toBe(true);
+    }
+  });
+});

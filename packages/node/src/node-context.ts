@@ -1,0 +1,61 @@
+import type { Logger, Reply } from '@nex-nix/nexlet';
+import type { Msg, NatsConnection } from '@nats-io/nats-core';
+import { type MessageType, type NodeErrorStatus, nodeErrorReply, ProtocolError, type Tags } from '@nex-nix/protocol';
+import type { AgentGateway } from './agent-gateway.ts';
+import type { AgentRegistry } from './agent-registry.ts';
+import type { BidBook } from './bid-book.ts';
+import type { Minter } from './minter.ts';
+
+/** What a node is, and what its endpoints work with. */
+export interface NodeContext {
+  readonly nc: NatsConnection;
+  readonly id: string;
+  readonly xkey: string;
+  readonly name: string;
+  readonly nexus: string;
+  readonly version: string;
+  readonly startTime: Date;
+  /** Changes when the node becomes lame duck. */
+  readonly tags: Tags;
+  state: 'starting' | 'running' | 'lameduck' | 'stopping';
+  readonly registry: AgentRegistry;
+  readonly agents: AgentGateway;
+  readonly bids: BidBook;
+  readonly minter: Minter;
+  readonly logger: Logger;
+  /** Enters lame duck mode and tells the nexlets; resolves with the time at which the node will end. */
+  enterLameduck(delayMs: number): Promise<Date>;
+}
+
+/** An error that is answered. `friendly` is the text of the reply's header, `cause` goes into its body. */
+export class Refusal extends Error {
+  readonly status: NodeErrorStatus;
+  readonly friendly: string;
+
+  constructor(status: NodeErrorStatus, friendly: string, options: { cause?: unknown; detail?: string } = {}) {
+    const { cause, detail } = options;
+    super(detail ?? (cause instanceof Error ? cause.message : friendly), cause === undefined ? undefined : { cause });
+    this.name = 'Refusal';
+    this.status = status;
+    this.friendly = friendly;
+  }
+}
+
+/** Answers what a handler threw, and logs it under the error id of the answer. */
+export function failureReply(error: unknown, { endpoint, logger }: { endpoint: string; logger: Logger }): Reply {
+  const refusal = error instanceof Refusal ? error : new Refusal(500, 'internal server error', { cause: error });
+  const reply = nodeErrorReply(refusal.status, refusal.friendly, refusal.message);
+  const log = refusal.status === 500 ? logger.error : logger.info;
+  log.call(logger, { errId: reply.errorId, endpoint, err: error }, refusal.friendly);
+  return reply;
+}
+
+/** Reads a request, or refuses it as `friendly`. */
+export function readRequest<T>(type: MessageType<T>, msg: Msg, friendly: string): T {
+  try {
+    return type.decode(msg.data, msg.subject);
+  } catch (cause) {
+    if (cause instanceof ProtocolError) throw new Refusal(400, friendly, { cause });
+    throw cause;
+  }
+}

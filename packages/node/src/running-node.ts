@@ -1,0 +1,198 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import type { NatsConnection } from '@nats-io/nats-core';
+import { type Logger, MicroService, type NexletDefinition, type RunningNexlet, silentLogger } from '@nex-nix/nexlet';
+import { controlSubjects, formatGoDuration, requestOne, SYSTEM_NAMESPACE, type Tags } from '@nex-nix/protocol';
+import { AgentGateway } from './agent-gateway.ts';
+import { AgentRegistry } from './agent-registry.ts';
+import { BidBook } from './bid-book.ts';
+import { ConnectionWatch } from './connection-watch.ts';
+import { addControlEndpoints } from './control-endpoints.ts';
+import { startEmbedded } from './embedded-nexlet.ts';
+import type { NodeIdentity } from './identity.ts';
+import { fullAccessMinter, type Minter } from './minter.ts';
+import { failureReply, type NodeContext } from './node-context.ts';
+import { NodeError } from './node-error.ts';
+import { NodeFeed } from './node-feed.ts';
+import type { NodeOptions } from './node-options.ts';
+import { addPlacementEndpoints } from './placement-endpoints.ts';
+import { addRegistrationEndpoint } from './registration-endpoint.ts';
+import type { Node, NodeEnd } from './start-node.ts';
+import { nodeTags } from './tags.ts';
+import { addWorkloadEndpoints } from './workload-endpoints.ts';
+
+/** Longest wait of a Node.js timer, in milliseconds. */
+const MAX_TIMER = 2 ** 31 - 1;
+/** How long another process with the same identity may take to show itself, in milliseconds. */
+const TWIN_TIMEOUT = 500;
+
+export class RunningNode implements Node, NodeContext {
+  readonly nc: NatsConnection;
+  readonly id: string;
+  readonly xkey: string;
+  readonly name: string;
+  readonly nexus: string;
+  readonly version: string;
+  readonly startTime = new Date();
+  readonly tags: Tags;
+  state: NodeContext['state'] = 'starting';
+  readonly registry: AgentRegistry;
+  readonly agents: AgentGateway;
+  readonly bids: BidBook;
+  readonly minter: Minter;
+  readonly logger: Logger;
+  readonly closed: Promise<NodeEnd>;
+  readonly #definitions: readonly NexletDefinition[];
+  readonly #startSignal: AbortSignal | undefined;
+  readonly #heartbeatMs: number;
+  readonly #feed: NodeFeed;
+  readonly #nexlets: RunningNexlet[] = [];
+  readonly #closed = Promise.withResolvers<NodeEnd>();
+  #watch: ConnectionWatch | undefined;
+  #service: MicroService | undefined;
+  #heartbeat: NodeJS.Timeout | undefined;
+  #lameduckEnd: NodeJS.Timeout | undefined;
+  #announced = false;
+  #end: Promise<void> | undefined;
+
+  constructor(nc: NatsConnection, options: NodeOptions & NodeIdentity) {
+    const { id, xkey, name, nexus = 'nexus', logger = silentLogger } = options;
+    this.nc = nc;
+    this.id = id;
+    this.xkey = xkey;
+    this.name = name;
+    this.nexus = nexus;
+    this.version = options.version;
+    this.tags = nodeTags(options.tags ?? {}, { name, nexus });
+    this.logger = logger.child({ component: 'node', nodeId: id });
+    this.minter = options.minter ?? fullAccessMinter(options.servers ?? [`nats://${nc.getServer()}`]);
+    this.registry = new AgentRegistry(nc, { nodeId: id, logger: this.logger });
+    this.agents = new AgentGateway(nc, { nodeId: id, registry: this.registry, logger: this.logger });
+    this.bids = new BidBook(options.auctionTtlMs ?? 10_000);
+    this.closed = this.#closed.promise;
+    this.#definitions = options.nexlets ?? [];
+    this.#startSignal = options.signal;
+    this.#heartbeatMs = options.heartbeatMs ?? 10_000;
+    this.#feed = new NodeFeed(nc, id);
+  }
+
+  async start(): Promise<void> {
+    const signal = this.#startSignal ?? new AbortController().signal;
+    await this.#refuseTwin(signal);
+    await this.#serve();
+    void this.#endWithConnection();
+    this.#announced = true;
+    this.#feed.started(this);
+    this.#heartbeat = setInterval(() => this.#beat(), this.#heartbeatMs);
+    const starting = this.#definitions.map(async (definition) => {
+      this.#nexlets.push(await startEmbedded(this, definition, signal));
+    });
+    const failed = (await Promise.allSettled(starting)).find((result) => result.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+    if (this.#definitions.length === 0) this.logger.warn({}, 'this node has no nexlets: it runs no workloads');
+    await this.nc.flush();
+    signal.throwIfAborted();
+    // A lame duck request may have come meanwhile.
+    if (this.state === 'starting') this.state = 'running';
+    this.logger.info({ name: this.name, nexus: this.nexus, tags: this.tags }, 'node running');
+  }
+
+  async lameduck(delay: number): Promise<void> {
+    await this.enterLameduck(delay);
+  }
+
+  async enterLameduck(delayMs: number): Promise<Date> {
+    const end = new Date(Date.now() + delayMs);
+    if (this.state === 'stopping') return end;
+    this.state = 'lameduck';
+    this.tags['nex.lameduck'] = 'true';
+    this.bids[Symbol.dispose]();
+    clearTimeout(this.#lameduckEnd);
+    this.#lameduckEnd = setTimeout(() => void this.#endAlone('lameduck'), Math.min(delayMs, MAX_TIMER));
+    this.logger.info({ end: end.toISOString() }, 'lame duck mode');
+    await this.agents.lameduck(formatGoDuration(delayMs));
+    this.#feed.lameduck(end);
+    return end;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#finish('stopped');
+  }
+
+  /** Ends the node by itself. The owner waits for `closed`; what goes wrong can only be logged. */
+  async #endAlone(reason: NodeEnd): Promise<void> {
+    try {
+      await this.#finish(reason);
+    } catch (error) {
+      this.logger.error({ err: error }, 'the node ended with an error');
+    }
+  }
+
+  /** A connection that is closed, and not just lost, never comes back. */
+  async #endWithConnection(): Promise<void> {
+    const error = await this.nc.closed();
+    if (this.state === 'stopping') return;
+    this.logger.error({ err: error }, 'the NATS connection of the node was closed');
+    await this.#endAlone('stopped');
+  }
+
+  #finish(reason: NodeEnd): Promise<void> {
+    this.#end ??= this.#stop().finally(() => this.#closed.resolve(reason));
+    return this.#end;
+  }
+
+  async #stop(): Promise<void> {
+    this.state = 'stopping';
+    clearTimeout(this.#lameduckEnd);
+    clearInterval(this.#heartbeat);
+    this.bids[Symbol.dispose]();
+    const nexlets = await Promise.allSettled(this.#nexlets.map((nexlet) => nexlet[Symbol.asyncDispose]()));
+    await this.#service?.[Symbol.asyncDispose]();
+    this.registry[Symbol.dispose]();
+    if (this.#announced) this.#feed.stopped();
+    await this.#watch?.[Symbol.asyncDispose]();
+    this.logger.info({}, 'node stopped');
+    const failed = nexlets.find((result) => result.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+  }
+
+  /** Two processes with one identity would each get a part of the requests. */
+  async #refuseTwin(signal: AbortSignal): Promise<void> {
+    const subject = controlSubjects.pingNode(SYSTEM_NAMESPACE, this.id);
+    const { reply } = await requestOne(this.nc, subject, '{}', { timeout: TWIN_TIMEOUT, signal });
+    if (reply === undefined) return;
+    throw new NodeError('NODE_ALREADY_RUNNING', `Cannot start node "${this.name}": node ${this.id} runs already`, {
+      hint: 'Stop the other process, or give this one another state folder',
+    });
+  }
+
+  async #serve(): Promise<void> {
+    this.#watch = new ConnectionWatch(this.nc, this.logger);
+    this.#service = await MicroService.open(this.nc, {
+      name: 'nexnode',
+      version: this.version,
+      description: `nex-nix node ${this.name}`,
+      queue: this.id,
+      failure: (error, endpoint) => failureReply(error, { endpoint, logger: this.logger }),
+      logger: this.logger,
+    });
+    addControlEndpoints(this.#service, this);
+    addPlacementEndpoints(this.#service, this);
+    addWorkloadEndpoints(this.#service, this);
+    addRegistrationEndpoint(this.#service, this);
+    await this.nc.flush();
+    await turn();
+    const subject = this.#watch.deniedSubject;
+    if (subject === undefined) return;
+    throw new NodeError(
+      'NODE_PERMISSION',
+      `Cannot start node "${this.name}": the NATS server denies it subject "${subject}"`,
+      {
+        hint: 'A node must be allowed to publish and subscribe to $NEX.>, $SRV.> and _INBOX.>',
+      },
+    );
+  }
+
+  #beat(): void {
+    this.#feed.heartbeat(this.registry.alive().map(({ id, request }) => ({ id, type: request.register_type })));
+  }
+}

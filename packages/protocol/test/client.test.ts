@@ -1,0 +1,269 @@
+// Our client against scripted nodes that answer as Go nodes do, for better or worse.
+import { headers, type Msg, type NatsConnection, type Payload } from '@nats-io/nats-core';
+import { startNatsServer, type TestNatsServer } from '@nex-nix/test-kit';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { NexClient, ProtocolError } from '../src/index.ts';
+
+let server: TestNatsServer;
+let nc: NatsConnection;
+let node: NatsConnection;
+const cleanup: (() => void)[] = [];
+
+beforeAll(async () => {
+  server = await startNatsServer({ jetstream: false });
+  nc = await server.connect();
+  node = await server.connect();
+});
+
+afterAll(async () => {
+  await server[Symbol.asyncDispose]();
+});
+
+afterEach(async () => {
+  for (const undo of cleanup.splice(0)) undo();
+  await node.flush();
+});
+
+type Answer = (msg: Msg) => void;
+
+/** Serves one subject as a node would. */
+async function serve(subject: string, answer: Answer): Promise<void> {
+  const subscription = node.subscribe(subject, { callback: (_error, msg) => answer(msg) });
+  cleanup.push(() => subscription.unsubscribe());
+  await node.flush();
+}
+
+const reply =
+  (payload: Payload, delay = 0): Answer =>
+  (msg) => {
+    const timer = setTimeout(() => msg.respond(payload), delay);
+    cleanup.push(() => clearTimeout(timer));
+  };
+
+function errorReply(code: string, text: string, body = ''): Answer {
+  const head = headers();
+  head.set('Nats-Service-Error', text);
+  head.set('Nats-Service-Error-Code', code);
+  return (msg) => void msg.respond(body, { headers: head });
+}
+
+const ping = (id: string, more: object = {}) =>
+  JSON.stringify({
+    agent_count: 1,
+    node_id: id,
+    start_time: '2026-05-01T10:00:00.123456789+02:00',
+    state: 'running',
+    tags: null,
+    version: '0.4.1',
+    xkey: 'XA',
+    ...more,
+  });
+
+const bid = (id: string, more: object = {}) =>
+  JSON.stringify({
+    bidder_id: id,
+    start_request_schema: '{"type":"object"}',
+    supported_lifecycles: ['service'],
+    xkey: 'XB',
+    ...more,
+  });
+
+const summary = (id: string, more: object = {}) => ({
+  id,
+  name: 'web',
+  namespace: 'default',
+  runtime: '--',
+  start_time: '2026-05-01T10:01:00+02:00',
+  tags: null,
+  workload_lifecycle: 'service',
+  workload_state: 'running',
+  workload_type: 'native',
+  ...more,
+});
+
+const notFound = (id: string) =>
+  JSON.stringify({ id, message: 'workload not found', stopped: false, workload_type: '' });
+const stopped = (id: string) => JSON.stringify({ id, message: '', stopped: true, workload_type: 'native' });
+const INTERNAL = '{"error_id":"e","error":"internal server error"}';
+const PING = '$NEX.SVC.system.control.PING';
+const web = { type: 'native', name: 'web', lifecycle: 'service' as const, runRequest: { uri: 'file:///bin/web' } };
+
+describe('pingNodes()', () => {
+  it('is empty at once when there is no node', async () => {
+    const started = Date.now();
+    expect(await new NexClient(nc).pingNodes()).toEqual({ nodes: [], errors: [] });
+    expect(Date.now() - started).toBeLessThan(500);
+  });
+
+  it('gathers good answers, bad ones and errors, each for itself', async () => {
+    await serve(PING, reply(ping('NA')));
+    await serve(PING, reply(ping('NB', { later: true })));
+    await serve(PING, reply('{"node_id":"NC"}'));
+    await serve(PING, reply('gibberish'));
+    await serve(PING, errorReply('500', 'failed', INTERNAL));
+    const { nodes, errors } = await new NexClient(nc).pingNodes();
+    expect(nodes.map((each) => each.node_id).sort()).toEqual(['NA', 'NB']);
+    expect(nodes[0]?.tags).toEqual({});
+    expect(errors.map((error) => error.message).sort()).toEqual([
+      `Cannot read NodePingResponse from "${PING}": field "agent_count" is required`,
+      `Cannot read NodePingResponse from "${PING}": it is not JSON`,
+      'failed',
+    ]);
+  });
+
+  it('ends when all expected nodes have answered, else when nobody answers any more', async () => {
+    await serve(PING, reply(ping('NA')));
+    await serve(PING, reply(ping('NB'), 500));
+    const nex = new NexClient(nc, { stall: 150 });
+    expect((await nex.pingNodes()).nodes).toHaveLength(1);
+    const started = Date.now();
+    expect((await nex.pingNodes({ expected: 2 })).nodes).toHaveLength(2);
+    expect((await nex.pingNodes({ expected: 1 })).nodes).toHaveLength(1);
+    expect(Date.now() - started).toBeLessThan(1_000);
+  });
+
+  it('waits for a first answer no longer than it may, and ends when aborted', async () => {
+    await serve(PING, () => undefined);
+    expect((await new NexClient(nc, { timeout: 100 }).pingNodes()).nodes).toEqual([]);
+    const abort = new AbortController();
+    const asking = new NexClient(nc).pingNodes({ signal: abort.signal });
+    abort.abort(new Error('enough'));
+    await expect(asking).rejects.toThrow('enough');
+    await expect(new NexClient(nc).pingNodes({ signal: abort.signal })).rejects.toThrow('enough');
+  });
+
+  it('says that the connection is closed', async () => {
+    const closed = await server.connect();
+    await closed.close();
+    await expect(new NexClient(closed).pingNodes()).rejects.toMatchObject({ code: 'NEX_CONNECTION_CLOSED' });
+  });
+});
+
+describe('nodeInfo() and lameduck()', () => {
+  it('take what a Go node answers', async () => {
+    const info = { node_id: 'NA', tags: null, uptime: '1h2m3.4s', version: '0.4.1', xkey: 'XA' };
+    await serve('$NEX.SVC.system.control.INFO.NA', reply(JSON.stringify(info)));
+    expect(await new NexClient(nc, { namespace: 'default' }).nodeInfo('NA')).toEqual({ ...info, tags: {} });
+    const bodies: unknown[] = [];
+    await serve('$NEX.SVC.system.control.LAMEDUCK.NA', (msg) => {
+      bodies.push(msg.json());
+      msg.respond('{"message":"bye","success":true}');
+    });
+    expect(await new NexClient(nc).lameduck('NA', { delay: 90_000 })).toEqual({ message: 'bye', success: true });
+    expect(bodies).toEqual([{ delay: '1m30s' }]);
+  });
+
+  it('refuse an id that is none before anything is sent', async () => {
+    await expect(new NexClient(nc).nodeInfo('a.b')).rejects.toMatchObject({ code: 'NEX_SUBJECT_INVALID' });
+    expect(() => new NexClient(nc, { namespace: '*' })).toThrow(ProtocolError);
+  });
+});
+
+describe('startWorkload()', () => {
+  it('sends every required key, chooses a bid that fits, and keeps what a bid says beyond the protocol', async () => {
+    const seen: { subject: string; body: unknown }[] = [];
+    await serve('$NEX.SVC.*.control.AUCTION', (msg) => {
+      seen.push({ subject: msg.subject, body: msg.json() });
+      msg.respond(bid('functions', { supported_lifecycles: ['function'] }));
+      msg.respond(bid('nothing', { supported_lifecycles: null }));
+      msg.respond(bid('picky', { start_request_schema: '{"required":["other"]}' }));
+      msg.respond(bid('broken', { start_request_schema: '{' }));
+      msg.respond(bid('fits', { node_id: 'NA', free: 1 }));
+    });
+    await serve('$NEX.SVC.*.control.ADEPLOY.*', (msg) => {
+      seen.push({ subject: msg.subject, body: msg.json() });
+      msg.respond('{"id":"w1","name":"web"}');
+    });
+    const nex = new NexClient(nc, { namespace: 'default' });
+    expect(await nex.startWorkload(web)).toEqual({ id: 'w1', name: 'web', nodeId: 'NA' });
+    expect(seen).toEqual([
+      {
+        subject: '$NEX.SVC.default.control.AUCTION',
+        body: { agent_type: 'native', auction_id: expect.stringMatching(/^\w{22}$/) as unknown, tags: {} },
+      },
+      {
+        subject: '$NEX.SVC.default.control.ADEPLOY.fits',
+        body: {
+          description: '',
+          name: 'web',
+          namespace: 'default',
+          run_request: '{"uri":"file:///bin/web"}',
+          tags: {},
+          workload_lifecycle: 'service',
+          workload_type: 'native',
+        },
+      },
+    ]);
+    const { bids } = await nex.auction({ type: 'native', expected: 5 });
+    expect(bids.find((each) => each.bidder_id === 'fits')?.['free']).toBe(1);
+  });
+
+  it("passes on what the nexlet's error says", async () => {
+    await serve('$NEX.SVC.*.control.AUCTION', reply(bid('b')));
+    await serve('$NEX.SVC.*.control.ADEPLOY.b', errorReply('100', 'exec format error', '{"id":"","name":""}'));
+    await expect(new NexClient(nc).startWorkload(web)).rejects.toMatchObject({
+      code: 'NEX_PEER_FAILED',
+      message: 'exec format error',
+    });
+  });
+
+  it('says so when the node that bid keeps silent', async () => {
+    await serve('$NEX.SVC.*.control.AUCTION', reply(bid('b')));
+    await serve('$NEX.SVC.*.control.ADEPLOY.*', () => undefined);
+    await expect(new NexClient(nc).startWorkload({ ...web, timeout: 100 })).rejects.toMatchObject({
+      code: 'NEX_NO_ANSWER',
+    });
+  });
+});
+
+describe('listWorkloads()', () => {
+  const WPING = '$NEX.SVC.system.control.WPING';
+
+  it('waits for a slow node that a ping has counted, and lets no single error spoil the rest', async () => {
+    for (const id of ['NA', 'NB', 'NC', 'ND']) await serve(PING, reply(ping(id)));
+    await serve(WPING, reply('null'));
+    await serve(WPING, errorReply('500', 'failed to publish query workloads request', INTERNAL));
+    await serve(WPING, reply(JSON.stringify([summary('w1'), summary('w2', { metadata: null, namespace: undefined })])));
+    await serve(WPING, reply(JSON.stringify([summary('w3')]), 900));
+    const { workloads, errors, nodes } = await new NexClient(nc).listWorkloads();
+    expect(workloads.map((workload) => workload.id)).toEqual(['w1', 'w2', 'w3']);
+    expect(workloads[1]).not.toHaveProperty('metadata');
+    expect(errors).toMatchObject([{ code: 'NEX_PEER_FAILED', message: 'failed to publish query workloads request' }]);
+    expect(nodes).toBe(4);
+  });
+
+  it('needs no ping where none is answered', async () => {
+    await serve('$NEX.SVC.default.control.WPING', reply(JSON.stringify([summary('w1')])));
+    expect((await new NexClient(nc, { namespace: 'default' }).listWorkloads()).workloads).toHaveLength(1);
+  });
+});
+
+describe('stopWorkload()', () => {
+  const list = async (...workloads: object[]) => {
+    for (const id of ['NA', 'NB']) await serve(PING, reply(ping(id)));
+    await serve('$NEX.SVC.*.control.WPING', reply('[]'));
+    await serve('$NEX.SVC.*.control.WPING', reply(JSON.stringify(workloads)));
+  };
+
+  it('finds the namespace, and waits for the node that has it though others answer first', async () => {
+    await list(summary('w1', { namespace: 'team' }));
+    await serve('$NEX.SVC.team.control.UNDEPLOY.w1', reply(notFound('w1')));
+    await serve('$NEX.SVC.team.control.UNDEPLOY.w1', reply(stopped('w1'), 700));
+    expect(await new NexClient(nc).stopWorkload('w1')).toMatchObject({ stopped: true });
+  });
+
+  it('never says it did when it did not', async () => {
+    await list(summary('w1'));
+    await serve('$NEX.SVC.default.control.UNDEPLOY.w1', reply(notFound('w1')));
+    await serve('$NEX.SVC.default.control.UNDEPLOY.w1', errorReply('500', 'broken', INTERNAL));
+    await expect(new NexClient(nc).stopWorkload('w1')).rejects.toMatchObject({ code: 'NEX_PEER_FAILED' });
+    await expect(new NexClient(nc).stopWorkload('w2')).rejects.toMatchObject({ code: 'NEX_WORKLOAD_NOT_FOUND' });
+  });
+
+  it('asks for a namespace when an id is in several, or its node names none', async () => {
+    await list(summary('w1'), summary('w1', { namespace: 'team' }), summary('w2', { namespace: undefined }));
+    const nex = new NexClient(nc);
+    await expect(nex.stopWorkload('w1')).rejects.toThrow('it runs in the namespaces default, team');
+    await expect(nex.stopWorkload('w2')).rejects.toMatchObject({ code: 'NEX_WORKLOAD_AMBIGUOUS', kind: 'usage' });
+  });
+});

@@ -1,0 +1,75 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { findExecutable } from './find-executable.ts';
+import type { Machine } from './machine.ts';
+import type { Requirement } from './sandbox.ts';
+
+const run = promisify(execFile);
+
+/** What the `oci` runtime needs of a machine. */
+export async function ociRequirements(machine: Machine, command: string): Promise<Requirement[]> {
+  return [
+    rootRequirement(machine),
+    await runtimeRequirement(command),
+    cgroupRequirement(machine),
+    userNamespaceRequirement(machine),
+    ...(machine.cgroups.hide === undefined ? [] : [await unshareRequirement(machine.cgroups.hide)]),
+  ];
+}
+
+function rootRequirement({ uid }: Machine): Requirement {
+  const detail = `this process runs as user ${uid}`;
+  return uid === 0
+    ? { name: 'root', met: true, detail }
+    : { name: 'root', met: false, detail, hint: 'Run the node as root, for instance with sudo' };
+}
+
+async function runtimeRequirement(command: string): Promise<Requirement> {
+  const name = 'OCI runtime';
+  const hint = 'apt-get install crun';
+  const path = await findExecutable(command);
+  if (path === undefined) return { name, met: false, detail: `"${command}" is not on PATH`, hint };
+  try {
+    const { stdout } = await run(path, ['--version']);
+    const [version = '', ...features] = stdout.trim().split('\n');
+    const met = features.some((line) => line.includes('+SECCOMP'));
+    const detail = `${version} (${path})${met ? '' : ', built without seccomp'}`;
+    return met ? { name, met, detail } : { name, met, detail, hint };
+  } catch (error) {
+    return { name, met: false, detail: `"${path} --version" fails: ${(error as Error).message}`, hint };
+  }
+}
+
+function cgroupRequirement({ cgroups: { hierarchies, hide } }: Machine): Requirement {
+  const controllers = new Set(hierarchies.flatMap((hierarchy) => hierarchy.controllers));
+  const missing = (['memory', 'pids', 'cpu'] as const).filter((controller) => !controllers.has(controller));
+  const version = hierarchies[0] === undefined ? 'none' : `version ${hierarchies[0].version}`;
+  const layout = hide === undefined ? version : 'version 1 beside version 2';
+  return missing.length === 0
+    ? { name: 'cgroups', met: true, detail: layout }
+    : {
+        name: 'cgroups',
+        met: false,
+        detail: `${layout}, without ${missing.join(', ')}`,
+        hint: 'Without them no such limit can be set; sandboxes with one are refused unless unlimited ones are allowed',
+      };
+}
+
+function userNamespaceRequirement({ userNamespaces }: Machine): Requirement {
+  return userNamespaces
+    ? { name: 'user namespaces', met: true, detail: 'available' }
+    : {
+        name: 'user namespaces',
+        met: false,
+        detail: 'none can be made; programs run as an unprivileged user of this machine instead',
+        hint: 'sysctl user.max_user_namespaces=10000',
+      };
+}
+
+async function unshareRequirement(hide: string): Promise<Requirement> {
+  const path = await findExecutable('unshare');
+  const detail = `crun needs "${hide}" hidden from it, by unshare (${path ?? 'not on PATH'})`;
+  return path === undefined
+    ? { name: 'unshare', met: false, detail, hint: 'apt-get install util-linux' }
+    : { name: 'unshare', met: true, detail };
+}

@@ -1,0 +1,40 @@
+import { type ErrorKind, NexError, type NexErrorOptions } from '@nex-nix/errors';
+
+/** Code of every error of this package, with the kind it always has. */
+const KINDS = {
+  /** A field of the spec has a value that makes no sense. */
+  SANDBOX_SPEC_INVALID: 'usage',
+  /** The program is not a file of the closure. */
+  SANDBOX_PROGRAM_NOT_FOUND: 'not-found',
+  /** The program is there, but nothing that can be executed. */
+  SANDBOX_PROGRAM_NOT_EXECUTABLE: 'failed',
+  /** A store path of the closure does not lie where the spec says. */
+  SANDBOX_SOURCE_NOT_FOUND: 'not-found',
+  /** The OCI runtime is not installed. */
+  SANDBOX_RUNTIME_MISSING: 'not-found',
+  /** This process has not the rights that making sandboxes needs. */
+  SANDBOX_NOT_PERMITTED: 'refused',
+  /** A wanted limit cannot be enforced on this machine. */
+  SANDBOX_LIMIT_UNSUPPORTED: 'refused',
+  /** A sandbox of that id exists. */
+  SANDBOX_ID_TAKEN: 'refused',
+  /** `start()` was called a second time. */
+  SANDBOX_ALREADY_STARTED: 'refused',
+  /** `remove()` was called on a running sandbox. */
+  SANDBOX_RUNNING: 'refused',
+  /** The program could not be started. */
+  SANDBOX_START_FAILED: 'failed',
+  /** Processes of the sandbox stay alive after SIGKILL. */
+  SANDBOX_STOP_FAILED: 'failed',
+  /** The object was disposed, or its sandbox removed, while somebody waited for the exit. */
+  SANDBOX_RELEASED: 'failed',
+} as const satisfies Record<string, ErrorKind>;
+
+export type SandboxErrorCode = keyof typeof KINDS;
+
+/** The errors that this package throws on purpose. */
+export class SandboxError extends NexError<SandboxErrorCode> {
+  constructor(code: SandboxErrorCode, message: string, options: NexErrorOptions = {}) {
+    super(KINDS[code], code, message, options);
+  }
+}

@@ -1,0 +1,43 @@
+import { describe, expect, it } from 'vitest';
+import { parseExit, parseRecord } from './sandbox-files.ts';
+
+describe('parseExit()', () => {
+  it.each([
+    ['0 0', { code: 0, outOfMemory: false }],
+    ['3 0', { code: 3, outOfMemory: false }],
+    ['143 0', { code: 143, signal: 'SIGTERM', outOfMemory: false }],
+    ['137 2', { code: 137, signal: 'SIGKILL', outOfMemory: true }],
+    ['255 0', { code: 255, outOfMemory: false }],
+    // A child was killed and the program lived with it.
+    ['0 1', { code: 0, outOfMemory: false }],
+  ])('reads "%s"', (line, exit) => {
+    expect(parseExit(line)).toEqual(exit);
+  });
+
+  it('does not read half a line', () => {
+    expect(parseExit('13')).toBeUndefined();
+    expect(parseExit('')).toBeUndefined();
+  });
+});
+
+describe('parseRecord()', () => {
+  const record = { version: 1, runtime: 'oci', id: 'w1', instance: 'i', created: '2026-01-01T00:00:00.000Z' };
+
+  it('gives back what was written, without what it does not know', () => {
+    expect(parseRecord(JSON.stringify({ ...record, more: 1 }))).toEqual(record);
+  });
+
+  it.each([
+    ['another version', { version: 2 }],
+    ['another runtime', { runtime: 'microvm' }],
+    ['an id that leaves the folder', { id: '../../etc' }],
+    ['no instance', { instance: undefined }],
+  ])('refuses %s', (_, change) => {
+    expect(parseRecord(JSON.stringify({ ...record, ...change }))).toBeUndefined();
+  });
+
+  it('refuses what is no JSON object', () => {
+    expect(parseRecord('{')).toBeUndefined();
+    expect(parseRecord('null')).toBeUndefined();
+  });
+});

@@ -1,0 +1,157 @@
+/** One store path of a closure. */
+export interface ClosurePath {
+  /** Where the sandbox shows it: `/nix/store/<hash>-<name>`. */
+  storePath: string;
+  /** Where it lies on this machine: absolute path of a file, folder or symbolic link. */
+  source: string;
+}
+
+/** Limits of a sandbox; what is absent is not limited (`tmp`: 64 MiB). */
+export interface Resources {
+  /** Bytes of memory, swap included, tmpfs included. */
+  memory?: number;
+  /** Processor time per wall time: `0.5` is half a core. */
+  cpus?: number;
+  /** Processes and threads. */
+  pids?: number;
+  /** Size of `/tmp` in bytes. */
+  tmp?: number;
+}
+
+/**
+ * `none`: a loopback interface of its own and nothing else. `host`: the machine's own network, with everything that
+ * listens on its loopback.
+ */
+export type Network = 'host' | 'none';
+
+/** What a runtime needs to know to make a sandbox. */
+export interface SandboxSpec {
+  /** `[A-Za-z0-9][A-Za-z0-9_-]{0,63}`; also the host name inside. */
+  id: string;
+  /** Everything that `/nix/store` shows. */
+  closure: readonly ClosurePath[];
+  /** Absolute path inside the sandbox, at or below one of the closure's store paths. */
+  program: string;
+  /** Arguments after the program's own name. */
+  argv: readonly string[];
+  /** The whole environment. `HOME` is `/tmp` when absent: OCI runtimes always set it. */
+  environment: Readonly<Record<string, string>>;
+  resources: Resources;
+  network: Network;
+}
+
+/** Whatever is needed to find a sandbox again after this process has ended. JSON, versioned; keep it as it is. */
+export interface SandboxRecord {
+  version: 1;
+  runtime: RuntimeName;
+  id: string;
+  /** Tells this sandbox from a later one of the same id. */
+  instance: string;
+  /** ISO 8601 time of `create()`. */
+  created: string;
+}
+
+/** How a sandbox ended. Neither `code` nor `signal`: not known, as after a crash of the machine. */
+export interface Exit {
+  /** As a shell shows it: 128 + n when signal n ended the program. */
+  code?: number;
+  /** Name of the signal that `code` stands for. A program that exits with 143 by itself looks the same as SIGTERM. */
+  signal?: string;
+  /** The kernel killed processes of the sandbox because its memory limit was reached, and the program failed. */
+  outOfMemory: boolean;
+}
+
+/** Bytes of each stream that were read. Entries hold the position after them; give it to `logs()` to go on there. */
+export interface LogPosition {
+  stdout: number;
+  stderr: number;
+}
+
+export interface LogEntry {
+  stream: 'stdout' | 'stderr';
+  /** Without its newline. Lines over 64 KiB come in pieces of 64 KiB. */
+  line: Uint8Array;
+  /** When it was read; absent for lines that were there before reading began. */
+  time?: Date;
+  position: LogPosition;
+}
+
+export interface LogOptions {
+  signal?: AbortSignal;
+  /** Go on until the sandbox has ended and everything is read. @default false */
+  follow?: boolean;
+}
+
+export interface StopOptions {
+  /** Sent to the program first. @default 'SIGTERM' */
+  signal?: string;
+  /** Milliseconds until SIGKILL. @default 10000 */
+  graceMs?: number;
+}
+
+/**
+ * What the sandbox uses now, the OCI runtime's own waiting process included. A figure that this machine does not keep
+ * is absent.
+ */
+export interface Usage {
+  /** Bytes, page cache included. */
+  memory?: number;
+  /** Highest value of `memory` so far. */
+  memoryPeak?: number;
+  /** Processor time in microseconds, all processes since the start. */
+  cpuMicros?: number;
+  /** Processes and threads. */
+  pids?: number;
+}
+
+/**
+ * One isolated place a program runs in, started once.
+ *
+ * Disposing the object lets go of it and leaves the program running; `stop()` and `remove()` end it.
+ */
+export interface Sandbox extends AsyncDisposable {
+  readonly id: string;
+  readonly record: SandboxRecord;
+  /**
+   * Resolves when the program has been executed. A sandbox whose start failed is removed.
+   *
+   * @throws SandboxError SANDBOX_PROGRAM_NOT_FOUND, SANDBOX_PROGRAM_NOT_EXECUTABLE, SANDBOX_START_FAILED, SANDBOX_ALREADY_STARTED
+   */
+  start(options?: { signal?: AbortSignal }): Promise<void>;
+  /** Signal, grace, SIGKILL. Resolves when nothing of it is alive; then only files are left. */
+  stop(options?: StopOptions): Promise<Exit>;
+  /** Rejects with SANDBOX_RELEASED when the object is disposed first. */
+  readonly exited: Promise<Exit>;
+  /** Lines of both streams, each stream in order. An aborted `signal` makes it throw the signal's reason. */
+  logs(from?: LogPosition, options?: LogOptions): AsyncIterable<LogEntry>;
+  usage(): Promise<Usage>;
+  /**
+   * Removes what is left of an ended sandbox, logs included.
+   *
+   * @throws SandboxError SANDBOX_RUNNING
+   */
+  remove(): Promise<void>;
+}
+
+export type RuntimeName = 'oci' | 'microvm';
+
+/** One thing a runtime needs of the machine. */
+export interface Requirement {
+  name: string;
+  met: boolean;
+  detail: string;
+  /** What to do when it is not met. */
+  hint?: string;
+}
+
+/** One kind of sandbox. Disposing a runtime lets go of its sandboxes and leaves them running. */
+export interface Runtime extends AsyncDisposable {
+  readonly name: RuntimeName;
+  /** What the machine must have, and whether it has it. */
+  check(): Promise<Requirement[]>;
+  create(spec: SandboxSpec): Promise<Sandbox>;
+  /** The sandbox of a record, whoever started it; undefined when it is gone or was never started. */
+  adopt(record: SandboxRecord): Promise<Sandbox | undefined>;
+  /** What of ours is on this machine, running or ended. */
+  list?(): Promise<SandboxRecord[]>;
+}

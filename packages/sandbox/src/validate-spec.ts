@@ -1,0 +1,85 @@
+import { posix } from 'node:path';
+import { isNexError } from '@nex-nix/errors';
+import { parseStorePath } from '@nex-nix/nix';
+import { SandboxError } from './sandbox-error.ts';
+import type { Resources, SandboxSpec } from './sandbox.ts';
+
+const ID = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/;
+
+/** Whether `id` may name a sandbox. */
+export function isSandboxId(id: string): boolean {
+  return ID.test(id);
+}
+
+/** Throws SANDBOX_SPEC_INVALID, naming the field, unless the spec makes sense by itself. Looks at no file. */
+export function validateSpec(spec: SandboxSpec): void {
+  if (!isSandboxId(spec.id)) {
+    throw invalid(spec, `the id ${JSON.stringify(spec.id)} is not [A-Za-z0-9][A-Za-z0-9_-]{0,63}`);
+  }
+  validateClosure(spec);
+  validateCommand(spec);
+  validateEnvironment(spec);
+  validateResources(spec, spec.resources);
+  if (spec.network !== 'host' && spec.network !== 'none') {
+    throw invalid(spec, `the network ${JSON.stringify(spec.network)} is not "host" or "none"`);
+  }
+}
+
+function validateClosure(spec: SandboxSpec): void {
+  const seen = new Set<string>();
+  for (const { storePath, source } of spec.closure) {
+    assertStorePath(spec, storePath);
+    if (seen.has(storePath)) throw invalid(spec, `"${storePath}" is twice in the closure`);
+    seen.add(storePath);
+    if (!posix.isAbsolute(source) || source.includes('\0')) {
+      throw invalid(spec, `the source ${JSON.stringify(source)} of "${storePath}" is not an absolute path`);
+    }
+  }
+}
+
+/** It becomes a mount point, so nothing but a store path will do. */
+function assertStorePath(spec: SandboxSpec, storePath: string): void {
+  try {
+    parseStorePath(storePath);
+  } catch (error) {
+    if (!isNexError(error)) throw error;
+    throw invalid(spec, `${JSON.stringify(storePath)} is not a store path (/nix/store/<hash>-<name>)`, error);
+  }
+}
+
+function validateCommand(spec: SandboxSpec): void {
+  const { program } = spec;
+  const below = spec.closure.some(({ storePath }) => program === storePath || program.startsWith(`${storePath}/`));
+  if (!below || posix.normalize(program) !== program || program.includes('\0') || program.endsWith('/')) {
+    throw invalid(spec, `the program ${JSON.stringify(program)} is not a plain path below a store path of the closure`);
+  }
+  const bad = spec.argv.findIndex((argument) => argument.includes('\0'));
+  if (bad !== -1) throw invalid(spec, `argument ${bad + 1} contains a NUL character`);
+}
+
+function validateEnvironment(spec: SandboxSpec): void {
+  for (const [name, value] of Object.entries(spec.environment)) {
+    if (name === '' || /[=\0\n]/.test(name)) {
+      throw invalid(spec, `the environment name ${JSON.stringify(name)} is empty or contains "=", NUL or a newline`);
+    }
+    // The value stays out of the message: it may be a secret.
+    if (value.includes('\0')) throw invalid(spec, `the value of "${name}" in the environment contains a NUL character`);
+  }
+}
+
+function validateResources(spec: SandboxSpec, { memory, cpus, pids, tmp }: Resources): void {
+  for (const [name, value] of Object.entries({ memory, pids, tmp })) {
+    if (value !== undefined && !(Number.isSafeInteger(value) && value > 0)) {
+      throw invalid(spec, `the limit ${name} is ${value}, expected a positive integer`);
+    }
+  }
+  // The kernel refuses a quota under 1 ms per period, which is 100 ms.
+  if (cpus !== undefined && !(Number.isFinite(cpus) && cpus >= 0.01)) {
+    throw invalid(spec, `the limit cpus is ${cpus}, expected at least 0.01`);
+  }
+}
+
+function invalid(spec: SandboxSpec, state: string, cause?: unknown): SandboxError {
+  const message = `Cannot make the sandbox ${JSON.stringify(spec.id)}: ${state}`;
+  return new SandboxError('SANDBOX_SPEC_INVALID', message, cause === undefined ? {} : { cause });
+}

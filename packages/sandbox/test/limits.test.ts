@@ -1,0 +1,90 @@
+import { describeWith, waitFor } from '@nex-nix/test-kit';
+import { expect, it } from 'vitest';
+import { BUSYBOX, output, printed, processesOf, testBed, TOOLS, usersOf } from './bed.ts';
+
+const MIB = 1 << 20;
+const b = `${BUSYBOX} `;
+
+describeWith(TOOLS, 'limits of an oci sandbox', () => {
+  it('kills a memory hog and says so', async () => {
+    await using bed = await testBed();
+    const { exit } = await bed.run(`exec ${b}dd if=/dev/zero of=/dev/null bs=64M count=1`, {
+      resources: { memory: 16 * MIB },
+    });
+    expect(exit).toEqual({ code: 137, signal: 'SIGKILL', outOfMemory: true });
+  });
+
+  it('counts /tmp as memory', async () => {
+    await using bed = await testBed();
+    const { exit } = await bed.run(`exec ${b}dd if=/dev/zero of=/tmp/x bs=1M count=60`, {
+      resources: { memory: 16 * MIB, tmp: 64 * MIB },
+    });
+    expect(exit.outOfMemory).toBe(true);
+  });
+
+  it('does not speak of memory when a program is killed otherwise', async () => {
+    await using bed = await testBed();
+    const sandbox = await bed.start(`${b}sleep 100`, { resources: { memory: 64 * MIB } });
+    expect(await sandbox.stop({ signal: 'SIGKILL' })).toEqual({ code: 137, signal: 'SIGKILL', outOfMemory: false });
+  });
+
+  it('contains a fork bomb', async () => {
+    await using bed = await testBed();
+    const sandbox = await bed.start(
+      `${b}sleep 100 & (while :; do ${b}sleep 100 & done) 2>/dev/null; echo contained; wait`,
+      {
+        resources: { pids: 20 },
+      },
+    );
+    // The loop ends with the first fork that fails.
+    await printed(sandbox, 'contained');
+    const { length } = usersOf(sandbox.id);
+    expect(length).toBeGreaterThan(10);
+    expect(length).toBeLessThanOrEqual(20);
+    await sandbox.stop({ graceMs: 0 });
+    expect(processesOf(sandbox.id)).toEqual([]);
+  });
+
+  it('lets one process run where one is allowed, and not two', async () => {
+    await using bed = await testBed();
+    const sandbox = await bed.start(`trap '(echo two); echo three' USR1; echo one; while :; do :; done`, {
+      resources: { pids: 1 },
+    });
+    await printed(sandbox, 'one');
+    // What comes after a fork that fails is up to the shell: this one ends.
+    expect(await sandbox.stop({ signal: 'SIGUSR1' })).toEqual({ code: 2, outOfMemory: false });
+    const { stdout, stderr } = await output(sandbox);
+    expect(stdout).toBe('one\n');
+    expect(stderr).toContain("can't fork");
+  });
+
+  it('gives a share of a processor', async () => {
+    await using bed = await testBed();
+    const sandbox = await bed.start('while :; do :; done', { resources: { cpus: 0.2 } });
+    const began = performance.now();
+    const before = (await sandbox.usage()).cpuMicros ?? Number.NaN;
+    await waitFor('a second to pass', () => performance.now() - began > 1000);
+    const share = ((await sandbox.usage()).cpuMicros ?? Number.NaN) - before;
+    expect(share / 1000 / (performance.now() - began)).toBeLessThan(0.35);
+    expect(share).toBeGreaterThan(0);
+  });
+
+  it('tells what is used', async () => {
+    await using bed = await testBed();
+    const sandbox = await bed.start(`${b}sleep 100`);
+    const { memory, memoryPeak, cpuMicros, pids } = await sandbox.usage();
+    expect(memory).toBeGreaterThan(0);
+    expect(memoryPeak).toBeGreaterThanOrEqual(memory ?? Infinity);
+    expect(cpuMicros).toBeGreaterThan(0);
+    expect(pids).toBeGreaterThanOrEqual(1);
+  });
+
+  it('says that a limit is too small to start anything', async () => {
+    await using bed = await testBed();
+    const sandbox = await bed.runtime.create(bed.spec('echo', { resources: { memory: 64 * 1024 } }));
+    await expect(sandbox.start()).rejects.toMatchObject({
+      code: 'SANDBOX_START_FAILED',
+      message: expect.stringContaining('memory limit of 65536 bytes is too small') as string,
+    });
+  });
+});

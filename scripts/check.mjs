@@ -1,0 +1,22 @@
+// npm run check: types, lint (import direction included), format, unused code. Runs all, then says which failed.
+import { spawnSync } from 'node:child_process';
+import { ROOT, setUp } from './setup.mjs';
+
+const { env } = setUp([]);
+const CHECKS = [
+  ['types', 'tsc', '-b'],
+  ['types of tests and scripts', 'tsc', '-p', 'tsconfig.scripts.json'],
+  ['lint and import direction', 'oxlint'],
+  ['format', 'oxfmt', '--check'],
+  ['unused code and dependencies', 'knip', '--no-progress'],
+];
+
+const failed = [];
+for (const [name, command, ...args] of CHECKS) {
+  const { status } = spawnSync(command, args, { cwd: ROOT, env, stdio: 'inherit' });
+  if (status !== 0) failed.push(name);
+}
+console.log(
+  failed.length === 0 ? `check: ${CHECKS.length} of ${CHECKS.length} clean` : `check failed: ${failed.join('; ')}`,
+);
+process.exitCode = failed.length === 0 ? 0 : 1;

@@ -1,0 +1,31 @@
+import { join } from 'node:path';
+import { startProcess } from '@nex-nix/test-kit';
+
+const NEX = join(import.meta.dirname, '../../packages/cli/bin/nex.js');
+
+export interface NexRun {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Variables that would make a command act elsewhere than the test wants. */
+const FOREIGN = ['NATS_URL', 'NATS_CONTEXT', 'NATS_CREDS', 'NEX_NAMESPACE', 'XDG_CONFIG_HOME'];
+
+function nexEnvironment(env: Record<string, string | undefined> = {}): NodeJS.ProcessEnv {
+  const clean = { ...process.env };
+  for (const name of FOREIGN) delete clean[name];
+  return { ...clean, NO_COLOR: '1', ...env };
+}
+
+/** Starts the nex command as a user would. */
+export function startNex(args: readonly string[], env?: Record<string, string | undefined>) {
+  return startProcess(process.execPath, [NEX, ...args], { env: nexEnvironment(env) });
+}
+
+/** Runs the nex command to its end. */
+export async function runNex(args: readonly string[], env?: Record<string, string | undefined>): Promise<NexRun> {
+  await using run = startNex(args, env);
+  const { code } = await run.exited;
+  return { code, stdout: run.stdout(), stderr: run.stderr() };
+}
