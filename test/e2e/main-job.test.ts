@@ -42,7 +42,7 @@ describeWith(['nats-server', 'crun', 'nix', 'npm'], 'npm start', () => {
     const [storePath = ''] = /\/nix\/store\/\S+-echo-1\.0\.0/.exec(output) ?? [];
     await using query = startProcess('nix-store', ['-qR', storePath]);
     await query.exited;
-    return query.stdout().trim().split('\n').sort();
+    return query.stdout().trim().split('\n').toSorted(byName);
   };
 
   it('with --once and fresh data: builds, ships, runs and asks the echo service, and leaves nothing behind', async () => {
@@ -109,6 +109,8 @@ describeWith(['nats-server', 'crun', 'nix', 'npm'], 'npm start', () => {
     await expectNothingLeft();
   });
 });
+
+const byName = (a: string, b: string): number => (a < b ? -1 : 1);
 
 interface SeenFromOutside {
   /** Names in the workload's /nix/store. */

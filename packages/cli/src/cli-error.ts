@@ -9,6 +9,8 @@ const KINDS = {
   CLI_WORKLOAD_TIMEOUT: 'failed',
   /** There is no workload of that id or name. */
   CLI_WORKLOAD_NOT_FOUND: 'not-found',
+  /** This machine lacks something that a node needs. */
+  CLI_MACHINE_UNFIT: 'failed',
   /** The user ended the command. */
   CLI_INTERRUPTED: 'failed',
 } as const satisfies Record<string, ErrorKind>;

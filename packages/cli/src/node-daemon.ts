@@ -40,11 +40,12 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
   await using stack = new AsyncDisposableStack();
   const stop = new AbortController();
 
-  const nc = await context.connect({ daemon: true });
-  const servers = [`nats://${nc.getServer()}`];
   const runtime = stack.use(
     await OciRuntime.open({ stateDir: join(stateDir, 'sandboxes'), allowUnlimited: options.allowUnlimited ?? false }),
   );
+  await checkMachine(runtime);
+  const nc = await context.connect({ daemon: true });
+  const servers = [`nats://${nc.getServer()}`];
   const store = stack.use(await LocalStore.open({ dir: join(stateDir, 'store') }));
   const service = stack.use(
     await CacheService.start(nc, { secretKey: await cacheKey(join(stateDir, 'cache/secret-key')), logger }),
@@ -84,6 +85,18 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
   if (options.untilStdinEnds === true) stack.use(endWithStdin(() => stop.abort()));
   await Promise.race([node.closed, untilAborted(AbortSignal.any([context.signal, stop.signal]))]);
   logger.info({ id: node.id, workloads: options.onShutdown }, 'nex node stopping');
+}
+
+/** Finds out before anything is started whether sandboxes can run here at all. */
+async function checkMachine(runtime: OciRuntime): Promise<void> {
+  const unmet = (await runtime.check()).filter(({ essential, met }) => essential && !met);
+  if (unmet.length === 0) return;
+  const [{ hint } = {}] = unmet;
+  throw new CliError(
+    'CLI_MACHINE_UNFIT',
+    `Cannot run a node on this machine: ${unmet.map(({ name, detail }) => `${name}: ${detail}`).join('; ')}`,
+    { hint },
+  );
 }
 
 /** The cache's signing key; made at the first start. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { formatBytes } from './output.ts';
-import { friendlyDuration, parsePairs, parseTags } from './parse.ts';
+import { friendlyDuration, parsePairs, parseTags, positive } from './parse.ts';
 
 describe('parseTags()', () => {
   it('reads pairs separated by semicolons or commas, and adds to those given before', () => {
@@ -15,6 +15,17 @@ describe('parsePairs()', () => {
 
   it.each(['A', '=x'])('refuses %j with the way to write it', (pair) => {
     expect(() => parsePairs([pair], 'variable')).toThrow(`Cannot read the variable "${pair}": write NAME=VALUE`);
+  });
+});
+
+describe('positive()', () => {
+  it.each(['0', '-1', 'x', '', 'Infinity', 'NaN'])('refuses %j', (text) => {
+    expect(() => positive('a port')(text)).toThrow(`Cannot take "${text}" for a port: write a number above 0`);
+  });
+
+  it('takes fractions unless a whole number is wanted', () => {
+    expect(positive('seconds')('0.5')).toBe(0.5);
+    expect(() => positive('a port', { whole: true })('0.5')).toThrow('write a whole number above 0');
   });
 });
 

@@ -38,3 +38,15 @@ export function friendlyDuration(ms: number): string {
       .join(' ') || '0s'
   );
 }
+
+/** Parser of an option whose value is a number above 0, whole or not. */
+export function positive(what: string, { whole = false } = {}): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (value > 0 && value < Number.MAX_SAFE_INTEGER && (!whole || Number.isInteger(value))) return value;
+    throw new CliError(
+      'CLI_USAGE',
+      `Cannot take "${text}" for ${what}: write a ${whole ? 'whole ' : ''}number above 0`,
+    );
+  };
+}

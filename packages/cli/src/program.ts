@@ -13,7 +13,11 @@ import { workloadStart } from './commands/workload-start.ts';
 import { workloadStop } from './commands/workload-stop.ts';
 import type { GlobalOptions } from './context.ts';
 import { printError } from './output.ts';
+import { positive } from './parse.ts';
 import { VERSION } from './version.ts';
+
+/** Exit code of a command that was interrupted, as shells have it: 128 + SIGINT. */
+const INTERRUPTED = 130;
 
 /** Runs the command line; resolves with the exit code. Everything that goes wrong is printed here and nowhere else. */
 export async function run(argv: readonly string[]): Promise<number> {
@@ -30,6 +34,10 @@ export async function run(argv: readonly string[]): Promise<number> {
       return 2;
     }
     const options = program.opts<GlobalOptions>();
+    if (isInterruption(error)) {
+      process.stderr.write('Interrupted\n');
+      return INTERRUPTED;
+    }
     printError(error, { json: options.json ?? wantsJson(argv), debug: options.debug ?? false });
     return exitCode(error);
   }
@@ -44,11 +52,10 @@ function buildProgram(): Command {
     .option('-s, --nats.servers <urls>', 'NATS servers, separated by commas (NATS_URL)')
     .option('--nats.creds-file <file>', 'credentials file (NATS_CREDS)')
     .option('--namespace <name>', 'namespace to act in (NEX_NAMESPACE)', process.env['NEX_NAMESPACE'] ?? 'system')
-    .option('--timeout <seconds>', 'how long to wait for the other side', parseSeconds)
+    .option('--timeout <seconds>', 'how long to wait for the other side', positive('seconds'))
     .option('--json', 'print JSON')
     .option('--debug', 'print stack traces and debug lines')
-    .showSuggestionAfterError()
-    .configureHelp({ showGlobalOptions: true });
+    .showSuggestionAfterError();
 
   const node = new Command('node').description('Nodes: run one, look at them');
   for (const command of [nodeUp(), nodeList(), nodeInfo(), nodeLameduck()]) node.addCommand(command);
@@ -58,19 +65,21 @@ function buildProgram(): Command {
 
   const quiet = { writeErr: (text: string) => void (wantsJson(process.argv) || process.stderr.write(text)) };
   const prepare = (command: Command): void => {
-    command.exitOverride().configureOutput(quiet);
+    command.exitOverride().configureOutput(quiet).configureHelp({ showGlobalOptions: true });
     command.commands.forEach(prepare);
   };
   prepare(program);
   return program;
 }
 
-function wantsJson(argv: readonly string[]): boolean {
-  return argv.includes('--json');
+/** Whether the command ended because Ctrl-C or SIGTERM aborted what it was waiting for. */
+function isInterruption(error: unknown): boolean {
+  return (
+    (error instanceof Error && error.name === 'AbortError') ||
+    (error instanceof CliError && error.code === 'CLI_INTERRUPTED')
+  );
 }
 
-function parseSeconds(text: string): number {
-  const seconds = Number(text);
-  if (!(seconds > 0)) throw new CliError('CLI_USAGE', `Cannot wait "${text}" seconds: write a number above 0`);
-  return seconds;
+function wantsJson(argv: readonly string[]): boolean {
+  return argv.includes('--json');
 }

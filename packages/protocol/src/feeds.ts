@@ -34,11 +34,14 @@ export interface FollowLogsOptions {
  */
 export function followLogs(nc: NatsConnection, { namespace, workloadId, signal }: FollowLogsOptions): Feed<LogEntry> {
   const subject = feedSubjects.logs(namespace, workloadId ?? ANY, ANY);
-  return follow(nc, subject, signal, (msg) => {
-    const stream = lastToken(msg.subject);
-    if (stream !== 'stdout' && stream !== 'stderr') return undefined;
-    return { namespace, workloadId: msg.subject.split('.')[4] ?? '', stream, data: msg.data };
-  });
+  return follow(nc, subject, signal, (msg) => logEntry(msg.subject, msg.data));
+}
+
+/** What a message on a log subject says; undefined when it is none. */
+export function logEntry(subject: string, data: Uint8Array): LogEntry | undefined {
+  const stream = lastToken(subject);
+  if (stream !== 'stdout' && stream !== 'stderr') return undefined;
+  return { namespace: subjectScope(subject), workloadId: subject.split('.')[4] ?? '', stream, data };
 }
 
 export interface FollowEventsOptions {

@@ -18,25 +18,25 @@ export async function ociRequirements(machine: Machine, command: string): Promis
 }
 
 function rootRequirement({ uid }: Machine): Requirement {
-  const detail = `this process runs as user ${uid}`;
+  const root = { name: 'root', essential: true, detail: `this process runs as user ${uid}` };
   return uid === 0
-    ? { name: 'root', met: true, detail }
-    : { name: 'root', met: false, detail, hint: 'Run the node as root, for instance with sudo' };
+    ? { ...root, met: true }
+    : { ...root, met: false, hint: 'Run the node as root, for instance with sudo' };
 }
 
 async function runtimeRequirement(command: string): Promise<Requirement> {
-  const name = 'OCI runtime';
+  const runtime = { name: 'OCI runtime', essential: true };
   const hint = 'apt-get install crun';
   const path = await findExecutable(command);
-  if (path === undefined) return { name, met: false, detail: `"${command}" is not on PATH`, hint };
+  if (path === undefined) return { ...runtime, met: false, detail: `"${command}" is not on PATH`, hint };
   try {
     const { stdout } = await run(path, ['--version']);
     const [version = '', ...features] = stdout.trim().split('\n');
     const met = features.some((line) => line.includes('+SECCOMP'));
     const detail = `${version} (${path})${met ? '' : ', built without seccomp'}`;
-    return met ? { name, met, detail } : { name, met, detail, hint };
+    return { ...runtime, met, detail, ...(met ? {} : { hint }) };
   } catch (error) {
-    return { name, met: false, detail: `"${path} --version" fails: ${(error as Error).message}`, hint };
+    return { ...runtime, met: false, detail: `"${path} --version" fails: ${(error as Error).message}`, hint };
   }
 }
 
@@ -46,9 +46,10 @@ function cgroupRequirement({ cgroups: { hierarchies, hide } }: Machine): Require
   const version = hierarchies[0] === undefined ? 'none' : `version ${hierarchies[0].version}`;
   const layout = hide === undefined ? version : 'version 1 beside version 2';
   return missing.length === 0
-    ? { name: 'cgroups', met: true, detail: layout }
+    ? { name: 'cgroups', essential: false, met: true, detail: layout }
     : {
         name: 'cgroups',
+        essential: false,
         met: false,
         detail: `${layout}, without ${missing.join(', ')}`,
         hint: 'Without them no such limit can be set; sandboxes with one are refused unless unlimited ones are allowed',
@@ -57,9 +58,10 @@ function cgroupRequirement({ cgroups: { hierarchies, hide } }: Machine): Require
 
 function userNamespaceRequirement({ userNamespaces }: Machine): Requirement {
   return userNamespaces
-    ? { name: 'user namespaces', met: true, detail: 'available' }
+    ? { name: 'user namespaces', essential: false, met: true, detail: 'available' }
     : {
         name: 'user namespaces',
+        essential: false,
         met: false,
         detail: 'none can be made; programs run as an unprivileged user of this machine instead',
         hint: 'sysctl user.max_user_namespaces=10000',
@@ -69,7 +71,8 @@ function userNamespaceRequirement({ userNamespaces }: Machine): Requirement {
 async function unshareRequirement(hide: string): Promise<Requirement> {
   const path = await findExecutable('unshare');
   const detail = `crun needs "${hide}" hidden from it, by unshare (${path ?? 'not on PATH'})`;
+  const unshare = { name: 'unshare', essential: true, detail };
   return path === undefined
-    ? { name: 'unshare', met: false, detail, hint: 'apt-get install util-linux' }
-    : { name: 'unshare', met: true, detail };
+    ? { ...unshare, met: false, hint: 'apt-get install util-linux' }
+    : { ...unshare, met: true };
 }

@@ -59,6 +59,7 @@ export class OciSandbox implements Sandbox {
   #starting: Promise<void> | undefined;
   #exit: Exit | undefined;
   #released = false;
+  #removed = false;
   /** Waits for the exit; runs from the start on, and ends when the object is released. */
   #watching: Promise<void> | undefined;
 
@@ -131,7 +132,9 @@ export class OciSandbox implements Sandbox {
 
   async remove(): Promise<void> {
     await this.#starting?.catch(() => undefined);
-    if (this.#watching !== undefined && this.#exit === undefined && !this.#released) {
+    if (this.#removed) return;
+    this.#assertHeld();
+    if (this.#watching !== undefined && this.#exit === undefined) {
       throw new SandboxError('SANDBOX_RUNNING', `Cannot remove the sandbox "${this.id}": it is running`, {
         hint: 'Stop it first',
       });
@@ -268,6 +271,7 @@ export class OciSandbox implements Sandbox {
     await this.#cgroup.remove();
     await this.#files.remove();
     this.#toStart = undefined;
+    this.#removed = true;
     this.#release('it is removed');
   }
 

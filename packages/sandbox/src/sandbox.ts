@@ -126,9 +126,9 @@ export interface Sandbox extends AsyncDisposable {
   logs(from?: LogPosition, options?: LogOptions): AsyncIterable<LogEntry>;
   usage(): Promise<Usage>;
   /**
-   * Removes what is left of an ended sandbox, logs included.
+   * Removes what is left of an ended sandbox, logs included. Nothing happens when it is removed already.
    *
-   * @throws SandboxError SANDBOX_RUNNING
+   * @throws SandboxError SANDBOX_RUNNING; SANDBOX_RELEASED after disposal: adopt it again to remove it
    */
   remove(): Promise<void>;
 }
@@ -139,6 +139,8 @@ export type RuntimeName = 'oci' | 'microvm';
 export interface Requirement {
   name: string;
   met: boolean;
+  /** Nothing can run without it. Others only narrow what can be asked for. */
+  essential: boolean;
   detail: string;
   /** What to do when it is not met. */
   hint?: string;

@@ -64,6 +64,7 @@ describeWith(TOOLS, 'adoption of an oci sandbox', () => {
     await sandbox[Symbol.asyncDispose]();
     await sandbox[Symbol.asyncDispose]();
     await exited;
+    await expect(sandbox.remove()).rejects.toMatchObject({ code: 'SANDBOX_RELEASED' });
     const runtime = await OciRuntime.open({ stateDir: bed.stateDir });
     try {
       const again = await runtime.adopt(sandbox.record);

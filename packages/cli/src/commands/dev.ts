@@ -4,23 +4,28 @@ import type { DevEvent } from '@nex-nix/devenv';
 import { toPublicError } from '@nex-nix/errors';
 import { Command } from 'commander';
 import { action, type Context } from '../context.ts';
+import { positive } from '../parse.ts';
 
 interface Options {
   dataDir: string;
-  port?: string;
+  port?: number;
 }
 
 export const dev = (): Command =>
   new Command('dev')
     .description('Run local NATS services: server with JetStream, operator, accounts, contexts')
     .option('--data-dir <folder>', 'where everything is kept', '.data')
-    .option('--port <port>', 'port of the NATS server; default: 4222, or a free one')
+    .option(
+      '--port <port>',
+      'port of the NATS server; default: 4222, or a free one',
+      positive('a port', { whole: true }),
+    )
     .action(
       action<Options>(async (context, { dataDir, port }) => {
         const { DevServices } = await import('@nex-nix/devenv');
         await using services = await DevServices.start({
           dataDir: resolve(dataDir),
-          ...(port === undefined ? {} : { port: Number(port) }),
+          port,
           signal: context.signal,
           natsServer: process.env['NEX_NATS_SERVER'],
           onEvent: (event) => say(context, event),

@@ -2,7 +2,7 @@ import type { PushProgress } from '@nex-nix/cache';
 import { Command, Option } from 'commander';
 import { action, type Context } from '../context.ts';
 import { formatBytes } from '../output.ts';
-import { parsePairs, parseTags } from '../parse.ts';
+import { parsePairs, parseTags, positive } from '../parse.ts';
 import { startAndWait } from '../start-workload.ts';
 
 interface Options {
@@ -13,7 +13,7 @@ interface Options {
   lifecycle: 'service' | 'job';
   network?: 'host' | 'none';
   memory?: string;
-  pids?: string;
+  pids?: number;
   wait: boolean;
 }
 
@@ -37,7 +37,11 @@ export const devrun = (): Command =>
       new Option('--network <network>', "network of the sandbox; default: the node's").choices(['host', 'none']),
     )
     .option('--memory <size>', "memory limit, for example 256MiB; default: the node's")
-    .option('--pids <count>', "limit of processes and threads; default: the node's")
+    .option(
+      '--pids <count>',
+      "limit of processes and threads; default: the node's",
+      positive('a number of processes', { whole: true }),
+    )
     .option('--no-wait', 'return when the node has accepted it, not when it runs')
     .addHelpText('after', '\nExample:\n  nex devrun .#echo GREETING=hi')
     .action(
@@ -59,7 +63,7 @@ export const devrun = (): Command =>
           ...defined({ program: options.program ?? (target.subPath || undefined), network: options.network }),
           argv: options.argv,
           environment,
-          resources: defined({ memory, pids: pids === undefined ? undefined : Number(pids) }),
+          resources: defined({ memory, pids }),
         };
         const started = await startAndWait(
           context,

@@ -3,26 +3,29 @@ import { action } from '../context.ts';
 
 export const logs = (): Command =>
   new Command('logs')
-    .description('Follow what workloads print')
+    .description('Print what workloads have printed, and follow them')
     .argument('[id]', 'one workload only; default: all of the namespace')
+    .option('--no-follow', 'end after the lines that the stream NEX_FEED has kept')
     .action(
-      action(async (context, _options, id) => {
+      action<{ follow: boolean }>(async (context, { follow }, id) => {
         const nc = await context.connect();
-        const { followLogs } = await import('@nex-nix/protocol');
-        await using entries = followLogs(nc, {
+        const { readLogs } = await import('@nex-nix/protocol');
+        await using entries = await readLogs(nc, {
           namespace: context.namespace,
+          follow,
           signal: context.signal,
           ...(id === undefined ? {} : { workloadId: id }),
         });
-        context.say(`Following ${id ?? `all workloads of namespace ${context.namespace}`}; Ctrl-C ends`);
-        for await (const entry of entries) {
-          const text = Buffer.from(entry.data).toString();
-          if (context.globals.json === true) {
-            process.stdout.write(
-              `${JSON.stringify({ workload: entry.workloadId, stream: entry.stream, line: text })}\n`,
-            );
-          } else process.stdout.write(`${id === undefined ? `${entry.workloadId} ` : ''}${text.replace(/\n?$/, '\n')}`);
+        for await (const { workloadId, stream, data } of entries) {
+          const line = Buffer.from(data).toString();
+          if (context.globals.json === true) print(JSON.stringify({ workload: workloadId, stream, line }));
+          else print(id === undefined ? `${workloadId} ${line}` : line);
         }
         return undefined;
       }),
     );
+
+/** Nexlets of Go send pieces that may or may not end a line. */
+function print(text: string): void {
+  process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
+}
