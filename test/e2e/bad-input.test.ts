@@ -82,7 +82,7 @@ describe('nex without a server, a context, or sense', () => {
   });
 });
 
-describeWith(['nats-server', 'nix'], 'nex devrun with bad input', () => {
+describeWith(['nats-server', 'nix-build', 'busybox'], 'nex devrun with bad input', () => {
   it('a store path that does not exist: exit code 3, before anything is sent', async () => {
     const { code, stderr } = await runNex(['-s', 'nats://127.0.0.1:1', 'devrun', ABSENT]);
     expect(code).toBe(3);
@@ -102,6 +102,15 @@ describeWith(['nats-server', 'nix'], 'nex devrun with bad input', () => {
     expect(code).not.toBe(0);
     expectSentence(stderr, /error: .*JetStream.*\nhint: /);
     expect((await findTraces([folder.path])).processes).toEqual([]);
+  });
+
+  it('no node running, so no cache either: exit code 5, how to start one', async () => {
+    await using server = await startNatsServer();
+    await using folder = await tempDir('nex-bad-');
+    const path = await addProgram(folder.path, 'lonely-1.0', ['lonely']);
+    const { code, stderr } = await runNex(['-s', server.url, 'devrun', path]);
+    expect(code).toBe(5);
+    expectSentence(stderr, /error: .*cache.*\nhint: .*nex node up/);
   });
 
   it('no node running: exit code 5, how to start one', async () => {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { describeWith, type RunningProcess, startProcess, type TempDir, tempDir, waitFor } from '@nex-nix/test-kit';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { findTraces, pids, readProc } from './leftovers.ts';
+import { runNex } from './nex.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 
@@ -85,8 +86,12 @@ describeWith(['nats-server', 'crun', 'nix', 'npm'], 'npm start', () => {
   it('stays up without --once; Ctrl-C stops everything it started', async () => {
     await using job = npmStart();
     await waitFor('the main job to stay up', () => job.output().includes('Ctrl-C stops it all'), { timeout: 120_000 });
-    const echo = await lookAtWorkload(data);
-    expect(echo).toBeDefined();
+    const admin = (...args: string[]) => runNex(['--context', 'ExpAdmin', ...args], { XDG_CONFIG_HOME: data });
+    const nodes = await admin('--json', 'node', 'list');
+    const [{ node_id: nodeId = '' } = {}] = JSON.parse(nodes.stdout) as { node_id?: string }[];
+    expect((await admin('node', 'info', nodeId)).stdout).toMatch(/healthy.*nix \[\d+\.\d+\.\d+\].*service,job/);
+    expect((await admin('logs', '--no-follow')).stdout).toMatch(/^\w{22} EchoService 1\.0\.0 ready on svc\.echo/m);
+    expect((await admin('workload', 'stop', 'unknown')).code).toBe(3);
     process.kill(-job.pid, 'SIGINT');
     // npm itself ends as a program does that was interrupted.
     expect(await job.exited).toEqual({ code: null, signal: 'SIGINT' });

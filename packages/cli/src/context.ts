@@ -1,5 +1,4 @@
 import type { NatsConnection } from '@nats-io/nats-core';
-import { connectNats } from '@nex-nix/nats-context';
 import type { NexClient } from '@nex-nix/protocol';
 import type { Command } from 'commander';
 import { printResult, type Result } from './output.ts';
@@ -48,6 +47,7 @@ export class Context implements AsyncDisposable {
   /** A connection by the global options; closed when the command ends. A daemon's reconnects for ever. */
   async connect({ daemon = false } = {}): Promise<NatsConnection> {
     const { globals } = this;
+    const { connectNats } = await import('@nex-nix/nats-context');
     const nc = await connectNats({
       context: globals.context ?? globals['nats.context'],
       servers: globals['nats.servers'],

@@ -1,5 +1,5 @@
 import type { NatsConnection } from '@nats-io/nats-core';
-import { followEvents, type NexClient, type PlacedWorkload, type WorkloadToPlace } from '@nex-nix/protocol';
+import type { NexClient, PlacedWorkload, WorkloadToPlace } from '@nex-nix/protocol';
 import { CliError } from './cli-error.ts';
 import type { Context } from './context.ts';
 
@@ -25,6 +25,7 @@ export async function startAndWait(
 ): Promise<PlacedWorkload> {
   const { nc, client, wait = true, onAccepted } = options;
   const signal = AbortSignal.any([context.signal, AbortSignal.timeout(START_TIMEOUT)]);
+  const { followEvents } = await import('@nex-nix/protocol');
   await using events = followEvents(nc, { from: context.namespace, signal });
   await nc.flush();
   const started = await client.startWorkload({ ...workload, signal: context.signal });

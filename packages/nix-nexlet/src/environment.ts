@@ -10,10 +10,11 @@ export function workloadEnvironment(
   plan: WorkloadPlan,
   { request, credentials }: { request: StartWorkloadRequest; credentials: NatsConnectionData },
 ): Record<string, string> {
+  const [server] = credentials.nats_servers;
   return {
     HOME: '/tmp',
     PATH: `${plan.storePath}/bin`,
-    NATS_URL: credentials.nats_servers[0] ?? '',
+    ...(server === undefined ? {} : { NATS_URL: server }),
     ...plan.environment,
     NEX_NAMESPACE: request.namespace,
     NEX_WORKLOAD_ID: id,

@@ -5,6 +5,10 @@ const KINDS = {
   NIX_NEXLET_REQUEST_INVALID: 'usage',
   /** The store path holds no such program, or none that could be chosen. */
   NIX_NEXLET_PROGRAM_NOT_FOUND: 'not-found',
+  /** There is a workload of that id, and it has not ended. */
+  NIX_NEXLET_WORKLOAD_EXISTS: 'refused',
+  /** The workload was stopped while it was being started. */
+  NIX_NEXLET_STOPPED: 'refused',
   /** The nexlet is lame duck or closing. */
   NIX_NEXLET_CLOSING: 'refused',
   /** A record of an earlier run cannot be read. */

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { isNexError } from '@nex-nix/errors';
 import type { Feeds, Logger, NexletDefinition, StartContext } from '@nex-nix/nexlet';
 import {
   copyClosure,
@@ -82,32 +83,42 @@ export class NixNexlet {
 
   /**
    * Answers as soon as the request is valid and its closure is known and trusted; the rest happens behind it.
-   * Throws NIX_NEXLET_REQUEST_INVALID, NIX_PATH_NOT_FOUND, NIX_PATH_UNTRUSTED.
+   * Throws NIX_NEXLET_REQUEST_INVALID, NIX_NEXLET_WORKLOAD_EXISTS, NIX_PATH_NOT_FOUND, NIX_PATH_UNTRUSTED.
    */
-  async #start({
-    workloadId: id,
-    request,
-    runRequest,
-    credentials,
-    feeds,
-  }: StartContext): Promise<{ id: string; name: string }> {
-    if (this.#closing)
+  async #start(context: StartContext): Promise<{ id: string; name: string }> {
+    const { workloadId: id, request, runRequest, credentials, existing, feeds } = context;
+    if (this.#closing) {
       throw new NixNexletError('NIX_NEXLET_CLOSING', 'Cannot start a workload: this node is shutting down');
+    }
     const plan = planWorkload(runRequest, this.#defaults);
-    const infos = await this.#trustedClosure(plan);
+    checkId(id);
+    const known = this.#workloads.get(id);
+    if (known !== undefined && !known.finished) {
+      // What the node wants back was adopted already.
+      if (existing) return { id, name: known.request.name };
+      throw new NixNexletError('NIX_NEXLET_WORKLOAD_EXISTS', `Cannot start workload "${id}": there is one of that id`);
+    }
     const workload = this.#add(id, request, plan, feeds);
-    workload.launch(async (signal) => {
-      await this.#realise(plan, infos, signal);
-      return this.#sandbox(id, plan, { infos, environment: workloadEnvironment(id, plan, { request, credentials }) });
-    });
+    try {
+      await workload.launch({
+        accept: (signal) => this.#trustedClosure(plan, signal),
+        prepare: async (infos, signal) => {
+          await this.#realise(plan, infos, signal);
+          const environment = workloadEnvironment(id, plan, { request, credentials });
+          return this.#sandbox(id, plan, { infos, environment });
+        },
+      });
+    } catch (error) {
+      this.#forget(workload);
+      throw error;
+    }
     return { id, name: request.name };
   }
 
-  /** The closure out of the own store where it is there whole (it was verified on its way in), else out of the cache. */
-  async #trustedClosure({ storePath }: WorkloadPlan): Promise<PathInfo[]> {
+  /** The closure out of the own store where it is there whole, else out of the cache. */
+  async #trustedClosure({ storePath }: WorkloadPlan, signal: AbortSignal): Promise<PathInfo[]> {
     const { store, source, trustedKeys } = this.#options;
-    if (await store.has(storePath)) return queryClosure(store, [storePath]);
-    const infos = await queryClosure(source, [storePath]);
+    const infos = await queryClosure((await store.has(storePath)) ? store : source, [storePath], { signal });
     for (const info of infos) requireTrust(info, trustedKeys);
     return infos;
   }
@@ -143,8 +154,12 @@ export class NixNexlet {
     const workload = this.#workloads.get(id);
     if (workload === undefined || workload.request.namespace !== namespace) return false;
     await workload.stop();
-    this.#workloads.delete(id);
+    this.#forget(workload);
     return true;
+  }
+
+  #forget(workload: Workload): void {
+    if (this.#workloads.get(workload.id) === workload) this.#workloads.delete(workload.id);
   }
 
   #add(id: string, request: StartWorkloadRequest, plan: WorkloadPlan, feeds: Feeds): Workload {
@@ -158,10 +173,10 @@ export class NixNexlet {
 
   /** Takes over what an earlier process left running, and clears away what it left dead or half started. */
   async #adoptAll(feeds: Feeds): Promise<void> {
-    const { runtime } = this.#options;
-    for (const record of await this.#records.all()) {
-      if (!this.#workloads.has(record.id)) await this.#adopt(record, feeds);
-    }
+    const { runtime, logger } = this.#options;
+    const { records, unreadable } = await this.#records.all();
+    for (const error of unreadable) logger.error({ err: error }, error.message);
+    for (const record of records) await this.#adopt(record, feeds);
     for (const record of (await runtime.list?.()) ?? []) {
       if (this.#workloads.has(record.id)) continue;
       const leftover = await runtime.adopt(record);
@@ -172,19 +187,40 @@ export class NixNexlet {
 
   async #adopt(record: WorkloadRecord, feeds: Feeds): Promise<void> {
     const { runtime, logger } = this.#options;
+    const plan = this.#planOf(record);
+    if (plan === undefined) return this.#records.remove(record.id);
+    const workload = this.#add(record.id, record.request, plan, feeds);
     const sandbox = await runtime.adopt(record.sandbox);
-    if (sandbox === undefined) {
-      logger.warn({ workload: record.id, name: record.request.name }, 'workload of an earlier run is gone');
-      await this.#records.remove(record.id);
-      return;
+    if (sandbox === undefined) return workload.lose(record);
+    workload.adopt(sandbox, record);
+    logger.info({ workload: record.id, name: record.request.name }, 'workload adopted');
+  }
+
+  /** Undefined when this version does not take the request any more: then its workload cannot be kept. */
+  #planOf({ id, request }: WorkloadRecord): WorkloadPlan | undefined {
+    try {
+      return planWorkload(JSON.parse(request.run_request), this.#defaults);
+    } catch (error) {
+      if (!(error instanceof SyntaxError) && !isNexError(error)) throw error;
+      const why = `workload "${id}" of an earlier run cannot be kept and is ended: ${error.message}`;
+      this.#options.logger.error({ workload: id, name: request.name, err: error }, why);
+      return undefined;
     }
-    const plan = planWorkload(JSON.parse(record.request.run_request), this.#defaults);
-    this.#add(record.id, record.request, plan, feeds).adopt(sandbox, new Date(record.startTime), record.logPosition);
   }
 
   async #close(): Promise<void> {
     this.#closing = true;
     const leave = this.#options.onClose === 'leave';
-    await Promise.all([...this.#workloads.values()].map((workload) => (leave ? workload.release() : workload.stop())));
+    const ends = [...this.#workloads.values()].map((workload) => (leave ? workload.release() : workload.stop()));
+    // All of them are waited for, so that no failure leaves the end of another one to itself.
+    const failures = (await Promise.allSettled(ends)).filter((end) => end.status === 'rejected');
+    if (failures.length > 0) throw failures[0]?.reason;
   }
+}
+
+/** It names the sandbox and the record's file. */
+function checkId(id: string): void {
+  if (/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(id)) return;
+  const what = 'is not made of up to 64 letters, digits, "_" and "-"';
+  throw new NixNexletError('NIX_NEXLET_REQUEST_INVALID', `Cannot start workload ${JSON.stringify(id)}: its id ${what}`);
 }

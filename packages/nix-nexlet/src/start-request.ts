@@ -1,3 +1,4 @@
+import { constants } from 'node:os';
 import { splitStorePath, type StorePath } from '@nex-nix/nix';
 import { type Static, Type } from 'typebox';
 import { Errors } from 'typebox/value';
@@ -29,7 +30,7 @@ export const NixStartRequest = Type.Object(
       Type.Object(
         {
           memory: Type.Optional(Type.String({ pattern: SIZE, description: 'For example 256MiB' })),
-          cpus: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
+          cpus: Type.Optional(Type.Number({ minimum: 0.01, description: 'Processor time per wall time' })),
           pids: Type.Optional(Type.Integer({ minimum: 1 })),
           tmp: Type.Optional(Type.String({ pattern: SIZE, description: 'Size of /tmp, for example 64MiB' })),
         },
@@ -99,7 +100,8 @@ export function planWorkload(request: unknown, defaults: WorkloadDefaults = DEFA
   }
   const program = checked.program ?? (subPath === '' ? undefined : subPath);
   if (program !== undefined) checkRelative(program);
-  for (const name of Object.keys(checked.environment ?? {})) checkVariable(name);
+  for (const [name, value] of Object.entries(checked.environment ?? {})) checkVariable(name, value);
+  if (checked.argv?.some((argument) => argument.includes('\0'))) throw invalid('argv', 'holds a NUL character');
   const { memory, cpus, pids, tmp } = checked.resources ?? {};
   return {
     storePath,
@@ -114,11 +116,14 @@ export function planWorkload(request: unknown, defaults: WorkloadDefaults = DEFA
       tmp: tmp === undefined ? defaults.tmp : parseSize(tmp),
     }),
     stop: {
-      signal: checked.stop?.signal ?? defaults.stopSignal,
+      signal: checkSignal(checked.stop?.signal ?? defaults.stopSignal),
       graceMs: checked.stop?.grace === undefined ? defaults.stopGraceMs : parseGrace(checked.stop.grace),
     },
   };
 }
+
+/** Who waits for a stop waits so long, in milliseconds. */
+const MAX_GRACE = 3_600_000;
 
 const UNITS: Record<string, number> = { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
 
@@ -129,13 +134,21 @@ export function parseSize(text: string): number {
   if (number === undefined || factor === undefined) {
     throw invalid('size', `"${text}" is no size; write for example 256MiB`);
   }
-  return Math.round(Number(number) * factor);
+  const bytes = Math.round(Number(number) * factor);
+  if (!Number.isSafeInteger(bytes) || bytes < 1) throw invalid('size', `"${text}" is out of all bounds`);
+  return bytes;
 }
 
 function parseGrace(text: string): number {
   const amount = Number.parseInt(text, 10);
-  if (text.endsWith('ms')) return amount;
-  return amount * (text.endsWith('m') ? 60_000 : 1_000);
+  const unit = text.endsWith('ms') ? 1 : text.endsWith('m') ? 60_000 : 1_000;
+  if (amount * unit > MAX_GRACE) throw invalid('stop.grace', `"${text}" is more than an hour`);
+  return amount * unit;
+}
+
+function checkSignal(name: string): string {
+  if (name in constants.signals) return name;
+  throw invalid('stop.signal', `"${name}" is no signal of this machine`);
 }
 
 function checkRelative(program: string): void {
@@ -146,7 +159,9 @@ function checkRelative(program: string): void {
   if (unsafe) throw invalid('program', `"${program}" must be a plain path below the store path`);
 }
 
-function checkVariable(name: string): void {
+function checkVariable(name: string, value: string): void {
+  // The value stays out of the message: it may be a secret.
+  if (value.includes('\0')) throw invalid('environment', `gives "${name}" a value with a NUL character`);
   if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) throw invalid('environment', `"${name}" is no name of a variable`);
   if (name.startsWith('NEX_'))
     throw invalid('environment', `"${name}" is set by the node; names that begin with NEX_ are reserved`);

@@ -1,6 +1,6 @@
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { StartWorkloadRequest } from '@nex-nix/protocol';
+import { StartWorkloadRequest } from '@nex-nix/protocol';
 import type { LogPosition, SandboxRecord } from '@nex-nix/sandbox';
 import { NixNexletError } from './nix-nexlet-error.ts';
 
@@ -9,13 +9,25 @@ export interface WorkloadRecord {
   readonly version: 1;
   readonly id: string;
   readonly request: StartWorkloadRequest;
+  /** ISO 8601. */
   readonly startTime: string;
   readonly sandbox: SandboxRecord;
-  /** Log lines up to here were published. */
-  readonly logPosition?: LogPosition | undefined;
+  /** Log lines up to here were published. Absent until the workload was announced as running. */
+  readonly logPosition?: LogPosition;
 }
 
-/** The records of running workloads: one JSON file each, replaced atomically, readable by the node's user only. */
+/** What {@link WorkloadRecords.all} found. */
+export interface FoundRecords {
+  readonly records: readonly WorkloadRecord[];
+  /** One error for each file that is no record; it was renamed out of the way. */
+  readonly unreadable: readonly NixNexletError[];
+}
+
+/**
+ * The records of workloads that run or may run: one JSON file each, readable by the node's user only. A file is replaced
+ * as a whole, so a kill at any moment leaves the old or the new one. It is not synced to disk: when the machine dies,
+ * so does what the records are about.
+ */
 export class WorkloadRecords {
   readonly #dir: string;
 
@@ -25,43 +37,58 @@ export class WorkloadRecords {
 
   static async open(dir: string): Promise<WorkloadRecords> {
     await mkdir(dir, { recursive: true, mode: 0o700 });
+    for (const name of await readdir(dir)) {
+      if (name.endsWith('.tmp')) await rm(join(dir, name), { force: true });
+    }
     return new WorkloadRecords(dir);
   }
 
+  /** One save of an id at a time. */
   async save(record: WorkloadRecord): Promise<void> {
-    const file = join(this.#dir, `${record.id}.json`);
-    const handle = await open(`${file}.tmp`, 'w', 0o600);
-    try {
-      await handle.writeFile(JSON.stringify(record));
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
+    const file = this.#file(record.id);
+    await writeFile(`${file}.tmp`, JSON.stringify(record), { mode: 0o600 });
     await rename(`${file}.tmp`, file);
   }
 
   async remove(id: string): Promise<void> {
-    await rm(join(this.#dir, `${id}.json`), { force: true });
+    await rm(this.#file(id), { force: true });
   }
 
-  async all(): Promise<WorkloadRecord[]> {
-    const names = (await readdir(this.#dir)).filter((name) => name.endsWith('.json')).sort();
-    return Promise.all(names.map((name) => this.#read(join(this.#dir, name))));
-  }
-
-  async #read(file: string): Promise<WorkloadRecord> {
-    const text = await readFile(file, 'utf8');
-    try {
-      return JSON.parse(text) as WorkloadRecord;
-    } catch (cause) {
-      throw new NixNexletError(
-        'NIX_NEXLET_RECORD_UNREADABLE',
-        `Cannot read the workload record "${file}": it is no JSON`,
-        {
-          cause,
-          hint: 'Remove the file; a workload it belonged to is then no longer known here',
-        },
-      );
+  async all(): Promise<FoundRecords> {
+    const records: WorkloadRecord[] = [];
+    const unreadable: NixNexletError[] = [];
+    for (const name of (await readdir(this.#dir)).filter((entry) => entry.endsWith('.json')).sort()) {
+      const file = join(this.#dir, name);
+      try {
+        records.push(parseRecord(await readFile(file, 'utf8'), name.slice(0, -'.json'.length)));
+      } catch (cause) {
+        const aside = `${file}.unreadable`;
+        await rename(file, aside);
+        unreadable.push(unreadableError(file, { aside, cause }));
+      }
     }
+    return { records, unreadable };
   }
+
+  #file(id: string): string {
+    return join(this.#dir, `${id}.json`);
+  }
+}
+
+/** Throws any error when `text` is no record of `id`. What the sandbox record holds is the runtime's business. */
+function parseRecord(text: string, id: string): WorkloadRecord {
+  const record = JSON.parse(text) as Partial<WorkloadRecord> | null;
+  if (record?.version !== 1) throw new TypeError(`its version is ${String(record?.version)}, expected 1`);
+  if (record.id !== id) throw new TypeError(`it is about "${String(record.id)}"`);
+  if (Number.isNaN(Date.parse(String(record.startTime)))) throw new TypeError('its start time is no time');
+  const request = StartWorkloadRequest.decode(JSON.stringify(record.request), id);
+  return { ...(record as WorkloadRecord), request };
+}
+
+function unreadableError(file: string, { aside, cause }: { aside: string; cause: unknown }): NixNexletError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new NixNexletError('NIX_NEXLET_RECORD_UNREADABLE', `Cannot read the workload record "${file}": ${reason}`, {
+    cause,
+    hint: `The workload it belonged to is ended; the file is kept as ${aside}`,
+  });
 }
