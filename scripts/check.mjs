@@ -1,9 +1,10 @@
 // npm run check: types, lint (import direction included), format, unused code. Runs all, then says which failed.
-import { spawnSync } from 'node:child_process';
+import { runToEnd } from './run.mjs';
 import { ROOT, setUp } from './setup.mjs';
 
-const { env } = setUp([]);
+const { env } = await setUp([]);
 const CHECKS = [
+  ['lock file (completed by node scripts/complete-lock.mjs)', 'npm', 'ci', '--dry-run', '--offline', '--silent'],
   ['types', 'tsc', '-b'],
   ['types of tests and scripts', 'tsc', '-p', 'tsconfig.scripts.json'],
   ['lint and import direction', 'oxlint'],
@@ -13,8 +14,7 @@ const CHECKS = [
 
 const failed = [];
 for (const [name, command, ...args] of CHECKS) {
-  const { status } = spawnSync(command, args, { cwd: ROOT, env, stdio: 'inherit' });
-  if (status !== 0) failed.push(name);
+  if ((await runToEnd(command, args, { cwd: ROOT, env })) !== 0) failed.push(name);
 }
 console.log(
   failed.length === 0 ? `check: ${CHECKS.length} of ${CHECKS.length} clean` : `check failed: ${failed.join('; ')}`,

@@ -1,17 +1,18 @@
 // The main job, end to end: dev services, a node, the echo service built by Nix, devrun, one request.
 // What a user would type is run as the nex command itself and shown with its output.
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { DevServices } from '@nex-nix/devenv';
-import { exitCode } from '@nex-nix/errors';
+import { type ErrorKind, exitCode, NexError, type NexErrorOptions } from '@nex-nix/errors';
 import { connectNats } from '@nex-nix/nats-context';
 import type { NatsConnection } from '@nats-io/nats-core';
 import { Svcm } from '@nats-io/services';
 import { buildEcho } from '../examples/echo/build-echo.ts';
 import { printError, table } from '../packages/cli/src/output.ts';
-import { nex, startDaemon } from './nex-command.ts';
+import { type Daemon, nex, startDaemon } from './nex-command.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const USAGE = `npm start -- [--once] [--data-dir FOLDER] [--port PORT] [--timings FILE]
@@ -22,6 +23,22 @@ Runs the main job: NATS dev services, a node, the echo service as a Nix closure,
   --port        port of the NATS server (default: 4222, or a free one)
   --timings     write how long each step took to this file, as JSON (milliseconds)
 `;
+
+const NATS_PORT = 4222;
+/** Exit codes of a job that was stopped before it was done, as shells have them: 128 and the signal's number. */
+const INTERRUPTED = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
+
+const KINDS = {
+  MAIN_JOB_USAGE: 'usage',
+  MAIN_JOB_NEEDS_ROOT: 'refused',
+} as const satisfies Record<string, ErrorKind>;
+
+/** Why the main job does not start. */
+class MainJobError extends NexError<keyof typeof KINDS> {
+  constructor(code: keyof typeof KINDS, message: string, options?: NexErrorOptions) {
+    super(KINDS[code], code, message, options);
+  }
+}
 
 /** How long each step took, in the order they ended; steps that run side by side overlap. */
 class Timings {
@@ -35,61 +52,76 @@ class Timings {
   }
 }
 
-async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      once: { type: 'boolean', default: false },
-      'data-dir': { type: 'string', default: join(ROOT, '.data') },
-      port: { type: 'string' },
-      timings: { type: 'string' },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
-  });
-  if (values.help) {
+async function main(signal: AbortSignal): Promise<void> {
+  const options = parseOptions();
+  if (options.help) {
     console.log(USAGE);
     return;
   }
-  const dataDir = resolve(values['data-dir']);
-  const abort = new AbortController();
-  for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => abort.abort());
-
+  const uid = process.getuid?.();
+  if (uid !== 0) {
+    throw new MainJobError('MAIN_JOB_NEEDS_ROOT', `Cannot run the main job as user ${uid}: sandboxes need root`, {
+      hint: 'sudo env "PATH=$PATH" npm start',
+    });
+  }
   const timings = new Timings();
   await using stack = new AsyncDisposableStack();
-  await timings.measure('everything up to the reply', () =>
-    runJob(stack, timings, { dataDir, port: values.port, signal: abort.signal }),
-  );
-  if (!values.once && !abort.signal.aborted) {
-    console.log(`\nEverything stays up; Ctrl-C stops it all. Logs: ${show(join(dataDir, 'logs'))}`);
-    await once(abort.signal, 'abort');
+  try {
+    const { dev, node, storePath } = await timings.measure('everything up to the reply', () =>
+      runJob(stack, timings, { ...options, signal }),
+    );
+    if (!options.once) await stayUp(node, { hints: whatNext(dev, storePath), dataDir: options.dataDir, signal });
+  } finally {
+    if (signal.aborted) console.log('\nStopping …');
+    await timings.measure('stopping everything', () => stack.disposeAsync());
   }
-  if (!values.once) console.log('\nStopping …');
-  await timings.measure('stopping everything', () => stack.disposeAsync());
-  if (values.timings !== undefined) await writeFile(values.timings, JSON.stringify(timings.steps));
+  if (options.timings !== undefined) await writeFile(options.timings, JSON.stringify(timings.steps));
+}
+
+function parseOptions() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        once: { type: 'boolean', default: false },
+        'data-dir': { type: 'string', default: join(ROOT, '.data') },
+        port: { type: 'string' },
+        timings: { type: 'string' },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    });
+    const { 'data-dir': dataDir, port, ...rest } = values;
+    if (port !== undefined && !(/^\d+$/.test(port) && Number(port) < 65_536)) {
+      throw new MainJobError('MAIN_JOB_USAGE', `Cannot use the port "${port}": it is no number from 0 to 65535`);
+    }
+    return { ...rest, dataDir: resolve(dataDir), port: port === undefined ? undefined : Number(port) };
+  } catch (error) {
+    if (!(error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS')) throw error;
+    const [message = ''] = (error as Error).message.split('. ');
+    throw new MainJobError('MAIN_JOB_USAGE', message, { hint: 'npm start -- --help', cause: error });
+  }
 }
 
 interface Job {
   dataDir: string;
-  port: string | undefined;
+  /** 0: any free one; undefined: 4222 when it is free, else any. */
+  port: number | undefined;
   signal: AbortSignal;
 }
 
-async function runJob(stack: AsyncDisposableStack, timings: Timings, { dataDir, port, signal }: Job): Promise<void> {
+async function runJob(stack: AsyncDisposableStack, timings: Timings, { dataDir, port, signal }: Job) {
   const logs = join(dataDir, 'logs');
   await mkdir(logs, { recursive: true });
   const { DevServices } = await import('@nex-nix/devenv');
-  const dev = stack.use(
-    await timings.measure('dev services', () =>
-      DevServices.start({ dataDir, ...(port === undefined ? {} : { port: Number(port) }), signal }),
-    ),
-  );
-  console.log(`✅ NATS server at ${dev.url}: operator Nex, account Exp, contexts Sys, ExpAdmin, ExpNode`);
+  const dev = stack.use(await timings.measure('dev services', () => DevServices.start({ dataDir, port, signal })));
+  const other = port === undefined && dev.port !== NATS_PORT ? `, as port ${NATS_PORT} is taken` : '';
+  console.log(`✅ NATS server at ${dev.url}${other}: operator Nex, account Exp, contexts Sys, ExpAdmin, ExpNode`);
 
-  const [node, echo] = await Promise.all([
-    timings.measure('node', () => startNode(dev, join(logs, 'node.log'))),
-    timings.measure('nix build of the echo service', () => buildEcho({ dataDir, signal })),
+  const node = stack.use(startNode(dev, join(logs, 'node.log')));
+  const [{ id }, echo] = await both(signal, (either) => [
+    timings.measure('node', () => untilReady(node, either)),
+    timings.measure('nix build of the echo service', () => buildEcho({ dataDir, signal: either })),
   ]);
-  stack.use(node);
-  console.log(`✅ Node ${node.id} is ready, with the nix nexlet and its cache`);
+  console.log(`✅ Node ${String(id)} is ready, with the nix nexlet and its cache`);
   const from = echo.way === 'nixpkgs' ? 'with nixpkgs' : "from this machine's own Node and C library";
   console.log(`✅ Echo service built ${from}: ${echo.storePath}`);
 
@@ -100,39 +132,60 @@ async function runJob(stack: AsyncDisposableStack, timings: Timings, { dataDir, 
   );
   await timings.measure('nex workload list', () => nex(['--context', 'ExpAdmin', 'workload', 'list'], { env, signal }));
 
-  const nc = await connectNats({ context: 'ExpAdmin', configDir: dev.configDir });
+  const nc = await connectNats({ context: 'ExpAdmin', configDir: dev.configDir, signal });
   try {
     await timings.measure('micro services and request', () => askEcho(nc));
   } finally {
     await nc.close();
   }
-  console.log(whatNext(dev, echo.storePath));
+  return { dev, node, storePath: echo.storePath };
 }
 
-async function startNode(dev: DevServices, logFile: string) {
-  const daemon = await startDaemon(
-    [
-      '--context',
-      'ExpNode',
-      'node',
-      'up',
-      '--node-name',
-      'dev',
-      '--state-dir',
-      join(dev.dataDir, 'node'),
-      '--until-stdin-ends',
-    ],
-    {
-      env: {
-        XDG_CONFIG_HOME: dev.configDir,
-        NEX_ISSUER_SIGNING_KEY: dev.accountSigningKeySeedFile,
-        NEX_ISSUER_ROOT_ACCOUNT: dev.accountPublicKey,
-      },
-      logFile,
-      ready: 'nex node ready',
+/** Runs two things side by side. When one fails, or `signal` is aborted, the other is aborted and waited for. */
+async function both<A, B>(
+  signal: AbortSignal,
+  start: (signal: AbortSignal) => [Promise<A>, Promise<B>],
+): Promise<[A, B]> {
+  const abort = new AbortController();
+  const tasks = start(AbortSignal.any([signal, abort.signal]));
+  try {
+    return await Promise.all(tasks);
+  } finally {
+    abort.abort();
+    await Promise.allSettled(tasks);
+  }
+}
+
+function startNode(dev: DevServices, logFile: string): Daemon {
+  const options = ['--node-name', 'dev', '--state-dir', join(dev.dataDir, 'node'), '--until-stdin-ends'];
+  return startDaemon(['--context', 'ExpNode', 'node', 'up', ...options], {
+    env: {
+      XDG_CONFIG_HOME: dev.configDir,
+      NEX_ISSUER_SIGNING_KEY: dev.accountSigningKeySeedFile,
+      NEX_ISSUER_ROOT_ACCOUNT: dev.accountPublicKey,
     },
-  );
-  return { ...daemon, id: String(daemon.readyLine['id']) };
+    logFile,
+    ready: 'nex node ready',
+  });
+}
+
+async function untilReady({ ready }: Daemon, signal: AbortSignal): Promise<Record<string, unknown>> {
+  return Promise.race([ready, untilAborted(signal).then(() => Promise.reject(signal.reason as Error))]);
+}
+
+/** Returns when `signal` is aborted; throws when the node ends before. */
+async function stayUp(
+  node: Daemon,
+  { hints, dataDir, signal }: { hints: string; dataDir: string; signal: AbortSignal },
+): Promise<void> {
+  console.log(hints);
+  console.log(`\nEverything stays up; Ctrl-C stops it all. Logs: ${show(join(dataDir, 'logs'))}`);
+  const failure = await Promise.race([node.ended, untilAborted(signal)]);
+  if (failure !== undefined) throw failure;
+}
+
+async function untilAborted(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) await once(signal, 'abort');
 }
 
 /** Lists the micro services, asks the echo service, prints both. */
@@ -149,14 +202,17 @@ async function askEcho(nc: NatsConnection): Promise<void> {
 }
 
 function whatNext(dev: DevServices, storePath: string): string {
-  const context = `XDG_CONFIG_HOME=${show(dev.configDir)} npx nex --context ExpAdmin`;
+  const command = existsSync(join(ROOT, 'node_modules/.bin/node'))
+    ? 'npx nex'
+    : `${process.execPath} packages/cli/bin/nex.js`;
+  const context = `XDG_CONFIG_HOME=${show(dev.configDir)} ${command} --context ExpAdmin`;
   return [
     '\nWhat to try next, in another terminal in this folder:',
     `  ${context} workload list`,
     `  ${context} logs`,
     `  ${context} node list`,
     `  ${context} devrun ${storePath} --name second NATS_URL=${dev.url} NATS_JWT="$(sed -n 2p ${show(dev.credsFile('EchoService'))})"`,
-    '  npx nex --help',
+    `  ${command} --help`,
   ].join('\n');
 }
 
@@ -165,9 +221,17 @@ function show(path: string): string {
   return short.startsWith('..') ? path : short;
 }
 
+const stop = new AbortController();
+let received: keyof typeof INTERRUPTED | undefined;
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(name, () => {
+    received ??= name;
+    stop.abort();
+  });
+}
 try {
-  await main();
+  await main(stop.signal);
 } catch (error) {
-  printError(error);
-  process.exitCode = exitCode(error);
+  if (received === undefined || (error as Error).name !== 'AbortError') printError(error);
+  process.exitCode = received === undefined ? exitCode(error) : INTERRUPTED[received];
 }

@@ -1,9 +1,10 @@
 // Runs the nex command of this checkout: once, or as a daemon that ends with this process.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { open } from 'node:fs/promises';
+import { createWriteStream } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { pipeline } from 'node:stream/promises';
 import { NexError } from '@nex-nix/errors';
 
 const NEX = join(import.meta.dirname, '../packages/cli/bin/nex.js');
@@ -24,12 +25,16 @@ interface NexOptions {
 
 /** Shows the command line, runs it with its output on this terminal, and throws when it fails. */
 export async function nex(args: readonly string[], { env, signal }: NexOptions): Promise<void> {
+  signal.throwIfAborted();
   console.log(`\n$ nex ${args.map(shorten).join(' ')}`);
   const child = spawn(process.execPath, [NEX, ...args], {
     stdio: ['ignore', 'inherit', 'inherit'],
     env: { ...process.env, ...env },
   });
+  const stop = (): void => void child.kill('SIGTERM');
+  signal.addEventListener('abort', stop, { once: true });
   const [code] = (await once(child, 'close')) as [number | null];
+  signal.removeEventListener('abort', stop);
   signal.throwIfAborted();
   if (code !== 0)
     throw new NexCommandError(`"nex ${args.slice(0, 3).map(shorten).join(' ')}" failed with exit code ${code}`);
@@ -47,52 +52,49 @@ interface DaemonOptions {
   ready: string;
 }
 
-/** Starts a nex daemon in a process group of its own (Ctrl-C on the terminal must not reach it) and waits until it is ready. */
-export async function startDaemon(args: readonly string[], { env, logFile, ready }: DaemonOptions) {
-  const log = await open(logFile, 'a');
+export interface Daemon extends AsyncDisposable {
+  /** The log line that says that it is ready. Rejects when it ends before that. */
+  readonly ready: Promise<Record<string, unknown>>;
+  /** What to tell when the daemon has ended although nobody told it to. */
+  readonly ended: Promise<NexCommandError>;
+}
+
+/**
+ * Starts a nex daemon in a process group of its own, as Ctrl-C on the terminal must not reach it. Disposing of it stops it.
+ */
+export function startDaemon(args: readonly string[], { env, logFile, ready }: DaemonOptions): Daemon {
   const child = spawn(process.execPath, [NEX, '--json', ...args], {
     // It watches its standard input: when this process dies, however it dies, the pipe closes and the daemon ends.
     stdio: ['pipe', 'pipe', 'pipe'],
     detached: true,
     env: { ...process.env, ...env },
   });
-  const ended = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>;
+  const closed = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>;
+  const logged = pipeline(child.stderr, createWriteStream(logFile, { flags: 'a' }));
   const readiness = Promise.withResolvers<Record<string, unknown>>();
-  const lines = createInterface({ input: child.stderr });
-  lines.on('line', (line) => {
-    void log.appendFile(`${line}\n`);
+  createInterface({ input: child.stderr }).on('line', (line) => {
     const entry = parseLine(line);
     if (entry['msg'] === ready) readiness.resolve(entry);
   });
   let output = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text));
-  const readyLine = await Promise.race([
-    readiness.promise,
-    ended.then(([code, signal]) => failed(args, { code, signal, output, logFile })),
-  ]);
+  const ended = Promise.all([closed, logged]).then(([[code, signal]]) => {
+    const { error } = parseLine(output) as { error?: { message: string; hint?: string } };
+    if (error !== undefined) return new NexCommandError(error.message, error.hint);
+    const command = args.filter((arg) => !arg.startsWith('-')).slice(1, 3);
+    const end = signal ?? `exit code ${code}`;
+    return new NexCommandError(`"nex ${command.join(' ')}" ended with ${end}`, `Its log is ${logFile}`);
+  });
   return {
-    readyLine,
+    ready: Promise.race([readiness.promise, ended.then((error) => Promise.reject(error))]),
+    ended,
     async [Symbol.asyncDispose]() {
       child.kill('SIGTERM');
       const killer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT);
       await ended;
       clearTimeout(killer);
-      await log.close();
     },
   };
-}
-
-function failed(
-  args: readonly string[],
-  end: { code: number | null; signal: string | null; output: string; logFile: string },
-): never {
-  const { error } = parseLine(end.output) as { error?: { message: string; hint?: string } };
-  if (error !== undefined) throw new NexCommandError(error.message, error.hint);
-  const command = args.slice(0, 4).join(' ');
-  throw new NexCommandError(
-    `"nex ${command}" ended with ${end.signal ?? `exit code ${end.code}`} before it was ready`,
-    `Its log is ${end.logFile}`,
-  );
 }
 
 function parseLine(line: string): Record<string, unknown> {

@@ -1,19 +1,38 @@
 // Runs a command to its end on behalf of this process: terminal shared, signals passed on, exit code taken over.
 import { spawn } from 'node:child_process';
+import { constants } from 'node:os';
 
-export function runToEnd(command, args, options = {}) {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: 'inherit', ...options });
-    // A terminal sends Ctrl-C to the whole group, the child included: only stay alive until it has cleaned up.
-    const ignore = () => {};
-    const pass = (signal) => child.kill(signal);
-    process.on('SIGINT', ignore);
-    process.on('SIGTERM', pass);
-    child.on('error', reject);
-    child.on('close', (code, signal) => {
-      process.off('SIGINT', ignore);
-      process.off('SIGTERM', pass);
-      resolve(code ?? (signal === 'SIGINT' ? 130 : 1));
-    });
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+
+/**
+ * Resolves with the exit code once the command has ended. A signal that arrives meanwhile goes to the command, and to this
+ * process itself when the command is through with cleaning up: nobody then takes the end for a success.
+ * With `output`, an array, what the command prints is put there instead of on the terminal.
+ */
+export async function runToEnd(command, args, { output, ...options } = {}) {
+  const child = spawn(command, args, {
+    stdio: output === undefined ? 'inherit' : ['ignore', 'pipe', 'pipe'],
+    ...options,
   });
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => output.push(chunk));
+  let received;
+  // Ctrl-C on a terminal reaches the command by itself too. Commands do not mind to be told twice.
+  const pass = (signal) => {
+    received ??= signal;
+    child.kill(signal);
+  };
+  for (const signal of SIGNALS) process.on(signal, pass);
+  const code = await new Promise((resolve, reject) => {
+    // What runs under sudo cannot be signalled from here: it is waited for.
+    child.on('error', (error) => child.pid === undefined && reject(error));
+    child.on('close', (status, signal) => resolve(status ?? 128 + constants.signals[signal]));
+  }).finally(() => SIGNALS.forEach((signal) => process.off(signal, pass)));
+  if (received !== undefined) await dieOf(received);
+  return code;
+}
+
+/** The signal arrives in a later turn of the event loop, and ends this process in it. */
+async function dieOf(signal) {
+  process.kill(process.pid, signal);
+  await new Promise((resolve) => setTimeout(resolve, 1_000));
 }

@@ -3,6 +3,9 @@ import { join } from 'node:path';
 import { runToEnd } from './run.mjs';
 import { ROOT, setUp, TEST_TOOLS } from './setup.mjs';
 
-const { node, env } = setUp(TEST_TOOLS);
+const { node, env } = await setUp(TEST_TOOLS);
+if (process.getuid() !== 0) {
+  console.error('Not run as root: what makes a sandbox fails. To run everything: sudo env "PATH=$PATH" npm test');
+}
 const vitest = join(ROOT, 'node_modules/vitest/vitest.mjs');
 process.exitCode = await runToEnd(node, [vitest, 'run', ...process.argv.slice(2)], { cwd: ROOT, env });

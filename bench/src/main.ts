@@ -3,9 +3,11 @@ import { writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { judge, type Outcome, type Row } from './row.ts';
+import { cacheRows } from './rows/cache.ts';
 import { mainRows } from './rows/main.ts';
+import { nixRows } from './rows/nix.ts';
 
-const ROWS: readonly Row[] = [...mainRows];
+const ROWS: readonly Row[] = [...mainRows, ...nixRows, ...cacheRows];
 
 const { values } = parseArgs({ options: { only: { type: 'string', default: '' }, json: { type: 'string' } } });
 const rows = ROWS.filter((row) => row.id.startsWith(values.only));

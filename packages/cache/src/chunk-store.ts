@@ -5,7 +5,7 @@ import { attempt, type JetStream, lastMessage, type StoredMessage, storeOnce } f
 import { CHUNK_STREAM, chunkSubject, CODEC_HEADER, LENGTH_HEADER, NARINFO_BUCKET } from './layout.ts';
 import type { ChunkRef, Manifest } from './manifest.ts';
 import { mapOrdered } from './map-ordered.ts';
-import { compress, decompress } from './zstd.ts';
+import { type Compressor, decompress } from './zstd.ts';
 
 /** Chunks of one NAR that are fetched at once. At 256 KiB each, more is not faster, but costs memory. */
 const READ_WINDOW = 16;
@@ -23,9 +23,9 @@ export interface ReadTask {
 export async function putChunk(
   jetstream: JetStream,
   { id, bytes }: { id: ChunkId; bytes: Uint8Array },
-  signal?: AbortSignal,
+  { compressor, signal }: { compressor: Compressor; signal?: AbortSignal | undefined },
 ): Promise<number> {
-  const frame = await compress(bytes);
+  const frame = await compressor.compress(bytes);
   const shrunk = frame.length < bytes.length;
   const body = shrunk ? frame : bytes;
   const headers = { [LENGTH_HEADER]: String(bytes.length), [CODEC_HEADER]: shrunk ? 'zstd' : 'raw' };

@@ -6,6 +6,7 @@ import type { ChunkRef } from './manifest.ts';
 import { PresenceQuery } from './presence-query.ts';
 import { Semaphore } from './semaphore.ts';
 import type { TaskGroup } from './task-group.ts';
+import { Compressor } from './zstd.ts';
 
 /** Bytes of chunks held in memory by one push: read, asked for, compressed or on their way. */
 const MEMORY = 16 * 1024 * 1024;
@@ -13,7 +14,7 @@ const MEMORY = 16 * 1024 * 1024;
 const PUBLISH_WINDOW = 16;
 
 /** Sends the chunks that the cache does not have, each once, and counts. Shared by all paths of a push. */
-export class ChunkUploader {
+export class ChunkUploader implements Disposable {
   /** Bytes of all chunks that are done. */
   narBytes = 0;
   /** All chunks that are done. */
@@ -27,6 +28,7 @@ export class ChunkUploader {
   readonly #signal: AbortSignal;
   readonly #onChunk: () => void;
   readonly #query: PresenceQuery;
+  readonly #compressor = new Compressor();
   readonly #memory = new Semaphore(MEMORY);
   readonly #window = new Semaphore(PUBLISH_WINDOW);
   readonly #present = new Set<ChunkId>();
@@ -41,11 +43,14 @@ export class ChunkUploader {
   }
 
   /**
-   * Begins to bring a chunk into the cache, as a task of `uploads`; waits while too much is under way.
+   * Begins to bring a chunk into the cache, as a task of `uploads`; waits while too much is under way. After the last one
+   * {@link flush} is needed.
    * @param options.evenIfPresent - a second time, without asking: JetStream refuses what it does have.
    */
   async upload(bytes: Uint8Array, options: { uploads: TaskGroup; evenIfPresent: boolean }): Promise<ChunkRef> {
     const id = chunkIdOf(bytes);
+    // What holds the memory must not wait for more chunks to come.
+    if (this.#memory.isShortOf(bytes.length)) this.flush();
     const memory = await this.#memory.acquire(bytes.length, this.#signal);
     options.uploads.start(async () => {
       using _ = memory;
@@ -59,6 +64,16 @@ export class ChunkUploader {
       this.#onChunk();
     });
     return { id, size: bytes.length };
+  }
+
+  /** Lets no chunk wait for others any more. */
+  flush(): void {
+    this.#query.flush();
+  }
+
+  /** To be called when nothing is under way. */
+  [Symbol.dispose](): void {
+    this.#compressor[Symbol.dispose]();
   }
 
   async #sendOnce(id: ChunkId, bytes: Uint8Array): Promise<void> {
@@ -84,7 +99,7 @@ export class ChunkUploader {
 
   async #send(id: ChunkId, bytes: Uint8Array): Promise<void> {
     using _ = await this.#window.acquire(1, this.#signal);
-    const sent = await putChunk(this.#jetstream, { id, bytes }, this.#signal);
+    const sent = await putChunk(this.#jetstream, { id, bytes }, { compressor: this.#compressor, signal: this.#signal });
     if (sent === 0) return;
     this.sentChunks++;
     this.sentBytes += sent;

@@ -19,7 +19,7 @@ async function* split(bytes: Uint8Array, sizes: readonly number[]): AsyncGenerat
   }
 }
 
-async function cut(bytes: Uint8Array, sizes: readonly number[] = [256 * 1024]): Promise<Buffer[]> {
+async function cut(bytes: Uint8Array, sizes: readonly number[] = [256 * 1024]): Promise<Uint8Array[]> {
   return Array.fromAsync(cutChunks(split(bytes, sizes)));
 }
 

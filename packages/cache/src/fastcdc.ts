@@ -20,9 +20,10 @@ const MASK_AFTER_AVERAGE = 0xffff0000 | 0;
  * (FastCDC: Xia et al., USENIX ATC 2016, with its normalised chunking, on a 32-bit gear hash).
  *
  * The cut points depend on the bytes alone, never on how they are split into pieces. Concatenated, the chunks are the
- * stream; an empty stream has none. Each chunk is a buffer of its own. No more than one chunk is held at a time.
+ * stream; an empty stream has none. A chunk that lies in one piece of the source is a view of it. No more than one chunk is
+ * held at a time.
  */
-export async function* cutChunks(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer, void, undefined> {
+export async function* cutChunks(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
   let cutter = new Cutter();
   let pieces: Uint8Array[] = [];
   for await (const piece of source) {
@@ -32,12 +33,17 @@ export async function* cutChunks(source: AsyncIterable<Uint8Array>): AsyncGenera
       pieces.push(piece.subarray(start, end));
       start = end;
       if (!cutter.atCut) continue;
-      yield Buffer.concat(pieces, cutter.size);
+      yield joined(pieces, cutter.size);
       cutter = new Cutter();
       pieces = [];
     }
   }
-  if (cutter.size > 0) yield Buffer.concat(pieces, cutter.size);
+  if (cutter.size > 0) yield joined(pieces, cutter.size);
+}
+
+function joined(pieces: readonly Uint8Array[], size: number): Uint8Array {
+  const [first, ...others] = pieces;
+  return first === undefined || others.length > 0 ? Buffer.concat(pieces, size) : first;
 }
 
 /** Finds the end of one chunk in bytes that arrive piecewise. */

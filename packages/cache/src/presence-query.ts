@@ -11,14 +11,19 @@ interface Asked {
   readonly reject: (error: unknown) => void;
 }
 
+/** Ids asked for at once, unless {@link PresenceQuery.flush} is faster: a request costs as much as hashing four chunks. */
+const BATCH = 16;
+
 /**
  * Asks the cache which chunks it has. One request is under way at a time; what is asked meanwhile goes together into the
- * next one, so that requests are few when the way is long, and prompt when it is short.
+ * next one.
  */
 export class PresenceQuery {
   readonly #jetstream: JetStream;
   readonly #signal: AbortSignal;
   #waiting: Asked[] = [];
+  /** How many of them are to be asked for without waiting for more. */
+  #due = 0;
   /** Never rejects, and ends with the last answer, which those who asked wait for. */
   #draining: Promise<void> | undefined;
 
@@ -27,17 +32,24 @@ export class PresenceQuery {
     this.#signal = signal;
   }
 
-  /** Whether the cache has the chunk. */
+  /** Whether the cache has the chunk. The question waits for more of its kind, or for {@link flush}. */
   async ask(id: ChunkId): Promise<boolean> {
     const { promise, resolve, reject } = Promise.withResolvers<boolean>();
     this.#waiting.push({ id, resolve, reject });
-    if (this.#draining === undefined) this.#draining = this.#drain();
+    if (this.#waiting.length - this.#due >= BATCH) this.flush();
     return promise;
   }
 
+  /** Has everything asked that waits. Whoever asks must see to it that this is called after the last question. */
+  flush(): void {
+    this.#due = this.#waiting.length;
+    if (this.#due > 0 && this.#draining === undefined) this.#draining = this.#drain();
+  }
+
   async #drain(): Promise<void> {
-    while (this.#waiting.length > 0) {
-      const batch = this.#waiting.splice(0, IDS_PER_REQUEST);
+    while (this.#due > 0) {
+      const batch = this.#waiting.splice(0, Math.min(this.#due, IDS_PER_REQUEST));
+      this.#due -= batch.length;
       try {
         const present = await this.#request(batch.map(({ id }) => id));
         for (const [i, { resolve }] of batch.entries()) resolve(present[i] === true);

@@ -122,7 +122,11 @@ class Push {
         });
       }
     });
-    await this.#group.join();
+    try {
+      await this.#group.join();
+    } finally {
+      this.#uploader[Symbol.dispose]();
+    }
   }
 
   totals(): Pick<PushReport, 'narBytes' | 'chunks' | 'sentBytes'> {
@@ -159,6 +163,7 @@ class Push {
         uploads.signal.throwIfAborted();
       }
     } finally {
+      this.#uploader.flush();
       await uploads.join();
     }
     if (size !== narSize) {

@@ -40,6 +40,11 @@ export class Semaphore {
     };
   }
 
+  /** Whether who asks for `amount` now has to wait. */
+  isShortOf(amount: number): boolean {
+    return this.#waiters.length > 0 || Math.min(amount, this.#capacity) > this.#free;
+  }
+
   #release(amount: number): void {
     this.#free += amount;
     this.#serve();

@@ -9,6 +9,7 @@ import { encodeEntries, makeEntry } from '../src/entry.ts';
 import { openJetStream } from '../src/jetstream.ts';
 import type { Manifest } from '../src/manifest.ts';
 import { SUBJECTS } from '../src/protocol.ts';
+import { Compressor } from '../src/zstd.ts';
 import { noise, startCache, startService, type TestCache } from './fixture.ts';
 
 /** What a publisher that does as it likes sends. */
@@ -25,7 +26,8 @@ async function stored(test: TestCache, name: string): Promise<{ info: PathInfo; 
   const info = await test.source.add(name, { file: name });
   const bytes = Buffer.concat(await Array.fromAsync(test.source.nar(info)));
   const id = chunkIdOf(bytes);
-  await putChunk(await openJetStream(test.nc), { id, bytes });
+  using compressor = new Compressor();
+  await putChunk(await openJetStream(test.nc), { id, bytes }, { compressor });
   return { info, manifest: { narHash: info.narHash, narSize: info.narSize, chunks: [{ id, size: bytes.length }] } };
 }
 
@@ -72,7 +74,8 @@ describeWith(['nats-server'], 'commit', () => {
       storePath: lie.storePath,
       chunk: id,
     });
-    await putChunk(await openJetStream(test.nc), { id, bytes });
+    using compressor = new Compressor();
+    await putChunk(await openJetStream(test.nc), { id, bytes }, { compressor });
     await expect(commit(test.nc, lie, manifest)).rejects.toThrow('its chunks are no NAR');
     expect(await test.cache.pathInfo(info.storePath)).toBeUndefined();
   });

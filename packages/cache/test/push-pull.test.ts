@@ -4,6 +4,7 @@ import type { PushProgress } from '@nex-nix/cache';
 import { copyClosure, LocalStore, parseStorePath, requireTrust, type StorePath } from '@nex-nix/nix';
 import { describeWith, tempDir } from '@nex-nix/test-kit';
 import { expect, it } from 'vitest';
+import { SUBJECTS } from '../src/protocol.ts';
 import { addClosure, noise, startCache } from './fixture.ts';
 
 describeWith(['nats-server'], 'push and pull', () => {
@@ -38,6 +39,17 @@ describeWith(['nats-server'], 'push and pull', () => {
     const stat = await test.cache.stat();
     expect(stat).toMatchObject({ paths: 3, chunks: report.chunks.sent });
     expect(stat.storedBytes).toBeGreaterThan(report.sentBytes);
+  });
+
+  it('asks for many chunks at once, and does not stall when they are more than it holds', async () => {
+    await using test = await startCache();
+    const app = await test.source.add('app-1', { 'big.bin': noise(40 << 20) });
+    let questions = 0;
+    test.nc.subscribe(SUBJECTS.have, { callback: () => void questions++ });
+    const { chunks } = await test.cache.push(test.source, [app.storePath], { concurrency: 1 });
+    expect(chunks.total).toBeGreaterThan(100);
+    expect(chunks.sent).toBe(chunks.total);
+    expect(questions).toBeLessThan(chunks.total / 8);
   });
 
   it('reads and sends nothing of what the cache has', async () => {

@@ -9,6 +9,7 @@ import { chunkIdOf, packChunkIds } from '../src/chunk-id.ts';
 import { putChunk } from '../src/chunk-store.ts';
 import { openJetStream } from '../src/jetstream.ts';
 import { SUBJECTS } from '../src/protocol.ts';
+import { Compressor } from '../src/zstd.ts';
 import { addClosure, noise, startCache, startService, TreeSource } from './fixture.ts';
 
 const secretKey = generateSecretKey('test-cache-1');
@@ -140,7 +141,8 @@ describeWith(['nats-server'], 'CacheService', () => {
     };
     expect(await has()).toBe(false);
     await using second = await startService(test.server, { secretKey });
-    await putChunk(await openJetStream(test.nc), { id, bytes });
+    using compressor = new Compressor();
+    await putChunk(await openJetStream(test.nc), { id, bytes }, { compressor });
     await expect.poll(has).toBe(true);
     await test.service[Symbol.asyncDispose]();
     await expect.poll(has).toBe(true);

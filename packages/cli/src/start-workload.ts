@@ -30,7 +30,8 @@ export async function startAndWait(
   await nc.flush();
   const started = await client.startWorkload({ ...workload, signal: context.signal });
   onAccepted?.(started);
-  if (!wait) return started;
+  // Nodes of Go Nex need not send events; their nexlets answer a start when the workload runs.
+  if (!wait || started.nodeId === undefined) return started;
   for await (const { name, body } of events) {
     const event = body as WorkloadEvent;
     if (event.id !== started.id) continue;

@@ -6,9 +6,9 @@ const SAVE_INTERVAL = 250;
 export const START_OF_LOGS: LogPosition = { stdout: 0, stderr: 0 };
 
 export interface LogSink {
-  publish(entry: LogEntry): void;
+  publish: (entry: LogEntry) => void;
   /** Writes down that everything before `position` was published. Must not reject. */
-  save(position: LogPosition): Promise<void>;
+  save: (position: LogPosition) => Promise<void>;
 }
 
 /**
@@ -49,11 +49,14 @@ class SavedPosition implements AsyncDisposable {
 
   #flush(): void {
     this.#timer = undefined;
-    // One after the other: a slow disk must not let an older position win.
-    this.#saving = this.#saving.then(async () => {
-      const position = this.#unsaved;
-      this.#unsaved = undefined;
-      if (position !== undefined) await this.#save(position);
-    });
+    this.#saving = this.#saveAfter(this.#saving);
+  }
+
+  /** One after the other: a slow disk must not let an older position win. */
+  async #saveAfter(earlier: Promise<void>): Promise<void> {
+    await earlier;
+    const position = this.#unsaved;
+    this.#unsaved = undefined;
+    if (position !== undefined) await this.#save(position);
   }
 }

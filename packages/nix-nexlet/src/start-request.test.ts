@@ -59,6 +59,11 @@ describe('planWorkload()', () => {
     [{ store_path: storePath, environment: { 'A=B': '' } }, 'environment "A=B" is no name'],
     [{ store_path: storePath, environment: { 'A\nB': '' } }, 'is no name of a variable'],
     [{ store_path: storePath, environment: { NEX_NAMESPACE: 'x' } }, 'environment "NEX_NAMESPACE" is set by the node'],
+    [{ store_path: storePath, environment: { A: 'b\0c' } }, 'gives "A" a value with a NUL character'],
+    [{ store_path: storePath, argv: ['a\0b'] }, 'argv holds a NUL character'],
+    [{ store_path: storePath, resources: { cpus: 0.001 } }, 'resources.cpus'],
+    [{ store_path: storePath, stop: { signal: 'SIGNAL' } }, 'stop.signal "SIGNAL" is no signal'],
+    [{ store_path: storePath, stop: { grace: '61m' } }, 'stop.grace "61m" is more than an hour'],
   ])('refuses %j naming the field', (request, text) => {
     expect(() => planWorkload(request)).toThrow(text);
   });
@@ -66,11 +71,15 @@ describe('planWorkload()', () => {
 
 describe('parseSize()', () => {
   it.each([
-    ['0B', 0],
+    ['1B', 1],
     ['64KiB', 65_536],
     ['0.5MiB', 524_288],
   ])('%s is %i bytes', (text, bytes) => {
     expect(parseSize(text)).toBe(bytes);
+  });
+
+  it.each(['0B', '0.1B', '99999999999GiB'])('refuses %j, which no memory has', (text) => {
+    expect(() => parseSize(text)).toThrow('out of all bounds');
   });
 
   it.each(['', '5', '5MB', '-1MiB', 'MiB'])('refuses %j', (text) => {

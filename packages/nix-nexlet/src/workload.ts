@@ -19,9 +19,9 @@ export interface WorkloadParts {
 /** What it takes to start a workload, in two steps: the first decides whether the request is accepted. */
 export interface Launch<T> {
   /** A rejection refuses the workload. */
-  accept(signal: AbortSignal): Promise<T>;
+  accept: (signal: AbortSignal) => Promise<T>;
   /** Makes its sandbox. */
-  prepare(accepted: T, signal: AbortSignal): Promise<Sandbox>;
+  prepare: (accepted: T, signal: AbortSignal) => Promise<Sandbox>;
 }
 
 /**

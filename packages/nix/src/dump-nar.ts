@@ -14,7 +14,9 @@ import { MAX_DEPTH, MAX_NAME_LENGTH, MAX_TARGET_LENGTH, NAR_MAGIC, narStrings, p
 import { NixError } from './nix-error.ts';
 import type { SignalOptions } from './path-info.ts';
 
-const CHUNK_SIZE = 256 * 1024;
+const CHUNK_SIZE = 1024 * 1024;
+/** The first chunk is smaller: most paths are, and a buffer costs what it could hold. */
+const FIRST_CHUNK_SIZE = 64 * 1024;
 /** More than everything that is written between two looks at the space left, file contents aside. */
 const HEADER_MAX = MAX_NAME_LENGTH + MAX_TARGET_LENGTH + 1024;
 /** Reading is synchronous, which is fastest; after this many ms others get their turn. */
@@ -31,7 +33,7 @@ const EXECUTABLE = narStrings('(', 'type', 'regular', 'executable', '', 'content
 
 /**
  * The NAR of a file, folder or symbolic link on disk, the same bytes that `nix-store --dump` writes.
- * Constant memory; chunks of at most 256 KiB that are not touched again once handed out.
+ * Constant memory; chunks of at most 1 MiB that are not touched again once handed out.
  *
  * @throws {@link NixError} `NIX_DUMP_FAILED` when something cannot be read, changes meanwhile, or has no place in a NAR.
  */
@@ -128,11 +130,11 @@ function* writeFile(out: ChunkWriter, path: Buffer): Generator<Buffer, void> {
 
 /** Collects what is written; whoever writes looks after the space. */
 class ChunkWriter {
-  #buffer = Buffer.allocUnsafeSlow(CHUNK_SIZE);
+  #buffer = Buffer.allocUnsafeSlow(FIRST_CHUNK_SIZE);
   used = 0;
 
   get space(): number {
-    return CHUNK_SIZE - this.used;
+    return this.#buffer.length - this.used;
   }
 
   take(): Buffer {

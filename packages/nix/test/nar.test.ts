@@ -10,7 +10,7 @@ import { nix, nixWithInput } from './nix.ts';
 
 async function dump(path: string): Promise<Buffer> {
   const chunks = await Array.fromAsync(dumpNar(path));
-  expect(Math.max(...chunks.map((chunk) => chunk.length))).toBeLessThanOrEqual(256 * 1024);
+  expect(Math.max(...chunks.map((chunk) => chunk.length))).toBeLessThanOrEqual(1024 * 1024);
   return Buffer.concat(chunks);
 }
 
@@ -119,7 +119,7 @@ describe('dumpNar() and unpackNar()', () => {
     for await (const event of readNar(dumpNar(big))) {
       if (event.type === 'data') largest = Math.max(largest, event.bytes.length);
     }
-    expect(largest).toBeLessThanOrEqual(256 * 1024);
+    expect(largest).toBeLessThanOrEqual(1024 * 1024);
   });
 });
 

@@ -1,3 +1,4 @@
+import type { Msg } from '@nats-io/nats-core';
 import type { EndpointHandler, MicroService } from '@nex-nix/nexlet';
 import {
   ANY,
@@ -8,12 +9,19 @@ import {
   StartWorkloadRequest,
   StopWorkloadRequest,
   StopWorkloadResponse,
+  stoppingReply,
   subjectScope,
   SYSTEM_NAMESPACE,
   WorkloadSummaries,
 } from '@nex-nix/protocol';
 import { checkNamespace } from './namespaces.ts';
 import { type NodeContext, readRequest, Refusal } from './node-context.ts';
+
+/**
+ * How often a client hears that its workload is still stopping, in milliseconds: before the two seconds are over that Go
+ * clients wait, and after the time in which nexlets say that they do not have it.
+ */
+const STOPPING_INTERVAL = 1_400;
 
 /** What nodes know of running workloads. */
 export function addWorkloadEndpoints(service: MicroService, node: NodeContext): void {
@@ -28,11 +36,25 @@ function undeploy(node: NodeContext): EndpointHandler {
     const { namespace } = readRequest(StopWorkloadRequest, msg, 'failed to unmarshal stop workload request');
     checkNamespace(msg.subject, namespace);
     const id = lastToken(msg.subject);
+    using _ = tellStopping(node, msg, id);
     const stopped = await stopOnAgents(node, { id, namespace, signal });
     if (stopped !== undefined) node.logger.info({ workloadId: id, namespace }, 'workload stopped');
     const notFound = { id, message: 'workload not found', stopped: false, workload_type: '' };
     return { data: StopWorkloadResponse.encode(stopped ?? notFound) };
   };
+}
+
+/** Tells a client now and then that its workload is still stopping, until disposed of. */
+function tellStopping({ logger }: NodeContext, msg: Msg, id: string): Disposable {
+  const { data, headers } = stoppingReply(id);
+  const timer = setInterval(() => {
+    try {
+      msg.respond(data, { headers });
+    } catch (unsent) {
+      logger.warn({ err: unsent, workloadId: id }, 'a reply could not be sent');
+    }
+  }, STOPPING_INTERVAL);
+  return { [Symbol.dispose]: () => clearInterval(timer) };
 }
 
 interface Stop {

@@ -381,19 +381,26 @@ describe('UNDEPLOY', () => {
     await stop(id);
   });
 
-  it('answers only when the workload has stopped, however long that takes', async () => {
+  it('answers only when the workload has stopped, and until then keeps clients waiting that give up after 2 s', async () => {
     const id = await deploy();
     const gate = Promise.withResolvers<void>();
     nexlet.gate = gate.promise;
-    let answered = false;
+    const replies: { at: number; body: unknown }[] = [];
+    const subscription = nc.subscribe(`_INBOX.stop.${id}`, {
+      callback: (_error, msg) => void replies.push({ at: Date.now(), body: msg.json() }),
+    });
     const started = Date.now();
-    const stopping = stop(id).finally(() => (answered = true));
-    await waitFor('the stop to be under way', () => nexlet.calls.includes(`stop ${id}`));
-    await waitFor('longer than nexlets have to answer', () => Date.now() > started + 1_400, { interval: 50 });
-    expect(answered).toBe(false);
+    nc.publish(`$NEX.SVC.default.control.UNDEPLOY.${id}`, '{"namespace":"default"}', { reply: `_INBOX.stop.${id}` });
+    await waitFor('the second interim reply', () => replies.length === 2);
     gate.resolve();
-    expect(await stopping).toMatchObject({ stopped: true });
+    await waitFor('the answer', () => replies.length === 3);
+    subscription.unsubscribe();
     nexlet.gate = undefined;
+    const stopping = { id, message: 'workload is stopping', stopped: false, workload_type: '' };
+    const stopped = { id, message: '', stopped: true, workload_type: 'memory' };
+    expect(replies.map(({ body }) => body)).toEqual([stopping, stopping, stopped]);
+    const pauses = replies.map(({ at }, index) => at - (replies[index - 1]?.at ?? started));
+    expect(Math.max(...pauses)).toBeLessThan(2_000);
   });
 });
 

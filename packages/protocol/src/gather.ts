@@ -10,6 +10,8 @@ export interface GatherOptions {
   expected?: number | Promise<number | undefined> | undefined;
   /** Ends the wait when it returns true for a reply. */
   until?: (msg: Msg) => boolean;
+  /** Says of a reply that its sender will send another one; it is no part of the result. */
+  interim?: (msg: Msg) => boolean;
   signal?: AbortSignal | undefined;
 }
 
@@ -31,7 +33,7 @@ export async function gather(
   payload: string,
   options: GatherOptions,
 ): Promise<Gathered> {
-  const { timeout, until, signal } = options;
+  const { timeout, until, interim, signal } = options;
   signal?.throwIfAborted();
   const replies: Msg[] = [];
   const onAbort = new AbortController();
@@ -47,6 +49,7 @@ export async function gather(
     if (signal?.aborted === true) stop();
     end = new End(stop, options);
     for await (const msg of incoming) {
+      if (interim?.(msg) === true) continue;
       replies.push(msg);
       if (until?.(msg) === true) break;
       end.seen(replies.length);

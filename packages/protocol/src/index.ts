@@ -39,6 +39,7 @@ export {
 export { gather, type Gathered, type GatherOptions, requestOne } from './gather.ts';
 export { formatGoDuration, GO_ZERO_TIME, parseGoDuration, parseGoTime } from './go-time.ts';
 export { newId } from './ids.ts';
+export { stoppingReply } from './interim-reply.ts';
 export { FEED_STREAM, readLogs, type ReadLogsOptions } from './kept-logs.ts';
 export { defineMessage, type FieldIssue, type MessageType } from './message.ts';
 export { type NatsConnectionData, natsConnectionData } from './nats-connection-data.ts';

@@ -1,10 +1,11 @@
 import type { Msg, NatsConnection } from '@nats-io/nats-core';
 import { readErrorReply } from './error-reply.ts';
 import { gather } from './gather.ts';
+import { isInterimReply } from './interim-reply.ts';
 import type { NexClient } from './nex-client.ts';
 import { ProtocolError } from './protocol-error.ts';
 import { controlSubjects, SYSTEM_NAMESPACE } from './subjects.ts';
-import { StopWorkloadRequest, StopWorkloadResponse } from './workload-messages.ts';
+import { StopWorkloadRequest, StopWorkloadResponse, type WorkloadSummary } from './workload-messages.ts';
 
 /** How long a workload may take to end, in milliseconds: its grace period and then some. */
 const STOP_TIMEOUT = 60_000;
@@ -27,19 +28,19 @@ export async function stopWorkload(
 ): Promise<StopWorkloadResponse> {
   const listed = await client.listWorkloads({ filter: [id], namespace, signal });
   const found = listed.workloads.filter((workload) => workload.id === id);
-  const home =
-    namespace === SYSTEM_NAMESPACE
-      ? singleNamespace(
-          id,
-          found.map((workload) => workload.namespace),
-        )
-      : namespace;
-  if (found.length === 0 || home === undefined) throw listed.errors[0] ?? notFound(id, namespace);
+  if (found.length === 0) throw listed.errors[0] ?? notFound(id, namespace);
+  const home = namespace === SYSTEM_NAMESPACE ? singleNamespace(id, found) : namespace;
 
   const subject = controlSubjects.undeploy(home, id);
   const payload = StopWorkloadRequest.encode({ namespace: home });
   const until = (reply: Msg) => readStop(reply, subject).stopped;
-  const { replies } = await gather(nc, subject, payload, { timeout, expected: listed.nodes, until, signal });
+  const { replies } = await gather(nc, subject, payload, {
+    timeout,
+    expected: listed.nodes,
+    until,
+    interim: isInterimReply,
+    signal,
+  });
   const answers = replies.map((reply) => readStop(reply, subject));
   const stopped = answers.find((answer) => answer.stopped)?.response;
   if (stopped !== undefined) return stopped;
@@ -70,17 +71,17 @@ function readStop(
   }
 }
 
-function singleNamespace(id: string, namespaces: readonly (string | undefined)[]): string | undefined {
-  const [first, ...others] = new Set(namespaces);
-  if (namespaces.length === 0) return undefined;
-  if (first !== undefined && others.length === 0) return first;
-  const what =
-    others.length === 0
-      ? 'its node does not say its namespace'
-      : `it runs in the namespaces ${[first, ...others].join(', ')}`;
-  throw new ProtocolError('NEX_WORKLOAD_AMBIGUOUS', `Cannot stop workload "${id}": ${what}`, {
-    hint: 'Name its namespace with --namespace',
-  });
+/** Nodes of Nex 0.4.1 do not say a namespace, and list to `system` only what is in `system`. */
+function singleNamespace(id: string, workloads: readonly WorkloadSummary[]): string {
+  const [first = SYSTEM_NAMESPACE, ...others] = new Set(
+    workloads.map((workload) => workload.namespace ?? SYSTEM_NAMESPACE),
+  );
+  if (others.length === 0) return first;
+  throw new ProtocolError(
+    'NEX_WORKLOAD_AMBIGUOUS',
+    `Cannot stop workload "${id}": it runs in the namespaces ${[first, ...others].join(', ')}`,
+    { hint: 'Name its namespace with --namespace' },
+  );
 }
 
 function notFound(id: string, namespace: string): ProtocolError {

@@ -2,7 +2,7 @@
 import { headers, type Msg, type NatsConnection, type Payload } from '@nats-io/nats-core';
 import { startNatsServer, type TestNatsServer } from '@nex-nix/test-kit';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { NexClient, ProtocolError } from '../src/index.ts';
+import { NexClient, ProtocolError, stoppingReply } from '../src/index.ts';
 
 let server: TestNatsServer;
 let nc: NatsConnection;
@@ -260,8 +260,31 @@ describe('stopWorkload()', () => {
     await expect(new NexClient(nc).stopWorkload('w2')).rejects.toMatchObject({ code: 'NEX_WORKLOAD_NOT_FOUND' });
   });
 
-  it('asks for a namespace when an id is in several, or its node names none', async () => {
-    await list(summary('w1'), summary('w1', { namespace: 'team' }), summary('w2', { namespace: undefined }));
+  it('reads on past a node that says that the workload is stopping', async () => {
+    await list(summary('w1'));
+    await serve('$NEX.SVC.default.control.UNDEPLOY.w1', reply(notFound('w1')));
+    await serve('$NEX.SVC.default.control.UNDEPLOY.w1', (msg) => {
+      const stopping = stoppingReply('w1');
+      msg.respond(stopping.data, { headers: stopping.headers });
+      msg.respond(stopping.data, { headers: stopping.headers });
+      reply(stopped('w1'), 500)(msg);
+    });
+    expect(await new NexClient(nc).stopWorkload('w1')).toMatchObject({ stopped: true });
+  });
+
+  it('looks in "system" for a workload whose node names no namespace, as nodes of Nex 0.4.1 do', async () => {
+    await list(summary('w1', { namespace: undefined }));
+    await serve('$NEX.SVC.system.control.UNDEPLOY.w1', reply(stopped('w1')));
+    expect(await new NexClient(nc).stopWorkload('w1')).toMatchObject({ stopped: true });
+  });
+
+  it('asks for a namespace when an id is in several', async () => {
+    await list(
+      summary('w1'),
+      summary('w1', { namespace: 'team' }),
+      summary('w2', { namespace: undefined }),
+      summary('w2'),
+    );
     const nex = new NexClient(nc);
     await expect(nex.stopWorkload('w1')).rejects.toThrow('it runs in the namespaces default, team');
     await expect(nex.stopWorkload('w2')).rejects.toMatchObject({ code: 'NEX_WORKLOAD_AMBIGUOUS', kind: 'usage' });

@@ -13,6 +13,11 @@ const PARENT = 'nex-nix';
 /** Beside the sandboxes' own: where supervisors live. No sandbox id starts with an underscore. */
 const SUPERVISORS = '_supervisors';
 
+/** Where the processes go that were in the root of a version 2 tree when controllers had to be handed down. */
+const MEMBERS = `${PARENT}-members`;
+
+const MOVE_ROUNDS = 20;
+
 const KILL_TIMEOUT_MS = 10_000;
 
 /**
@@ -37,12 +42,11 @@ async function prepare(hierarchy: Hierarchy): Promise<Hierarchy | undefined> {
 /** Removes the parent cgroups that no sandbox uses, of whatever process. */
 export async function removeEmptyParents({ hierarchies }: CgroupLayout): Promise<void> {
   for (const { mountPoint } of hierarchies) {
-    for (const folder of [join(mountPoint, PARENT, SUPERVISORS), join(mountPoint, PARENT)]) {
+    for (const folder of [join(PARENT, SUPERVISORS), PARENT, MEMBERS].map((name) => join(mountPoint, name))) {
       try {
         await rmdir(folder);
       } catch (error) {
         if (!hasErrno(error, 'EBUSY', 'ENOTEMPTY', 'ENOENT', 'EROFS', 'EACCES', 'EPERM')) throw error;
-        break;
       }
     }
   }
@@ -53,16 +57,46 @@ async function enableControllers({ mountPoint, controllers }: Hierarchy): Promis
   const enabled: Controller[] = [];
   for (const controller of controllers) {
     try {
-      for (const folder of [mountPoint, join(mountPoint, PARENT)]) {
-        await writeFile(join(folder, 'cgroup.subtree_control'), `+${controller}`);
-      }
+      await enable(mountPoint, controller);
       enabled.push(controller);
     } catch (error) {
-      // EBUSY: the root of a container's view has processes of its own, which rules out handing controllers down.
       if (!hasErrno(error, 'EBUSY', 'EROFS', 'EACCES', 'EPERM', 'ENOENT', 'EINVAL')) throw error;
     }
   }
   return enabled;
+}
+
+async function enable(mountPoint: string, controller: Controller): Promise<void> {
+  const enableIn = (folder: string) => writeFile(join(folder, 'cgroup.subtree_control'), `+${controller}`);
+  try {
+    await enableIn(mountPoint);
+  } catch (error) {
+    if (!hasErrno(error, 'EBUSY')) throw error;
+    await moveMembers(mountPoint);
+    await enableIn(mountPoint);
+  }
+  await enableIn(join(mountPoint, PARENT));
+}
+
+/**
+ * What we see as the root is not the machine's, but that of a container or of a unit in a cgroup namespace: such a
+ * cgroup hands controllers down only when it has no processes of its own, so they move to a cgroup beside ours.
+ */
+async function moveMembers(mountPoint: string): Promise<void> {
+  const members = join(mountPoint, MEMBERS);
+  await mkdir(members, { recursive: true });
+  // Whatever they start while they are being moved is moved in the next round.
+  for (let round = 0; round < MOVE_ROUNDS; round++) {
+    const pids = parsePids(await readFile(join(mountPoint, 'cgroup.procs'), 'utf8'));
+    if (pids.length === 0) return;
+    for (const pid of pids) {
+      try {
+        await writeFile(join(members, 'cgroup.procs'), String(pid));
+      } catch (error) {
+        if (!hasErrno(error, 'ESRCH')) throw error;
+      }
+    }
+  }
 }
 
 /** The cgroup of one sandbox, in every hierarchy. */
@@ -112,8 +146,7 @@ export class SandboxCgroup {
     const pids = new Set<number>();
     for (const hierarchy of this.#hierarchies) {
       const text = await readOrUndefined(this.#file(hierarchy, 'cgroup.procs'));
-      // 0 stands for a process outside our pid namespace; as an argument of kill it would mean ourselves.
-      for (const pid of text?.split('\n').map(Number) ?? []) if (pid > 0) pids.add(pid);
+      for (const pid of parsePids(text ?? '')) pids.add(pid);
     }
     return [...pids];
   }
@@ -182,6 +215,14 @@ export class SandboxCgroup {
   #file({ mountPoint }: Hierarchy, name: string): string {
     return join(mountPoint, PARENT, this.#id, name);
   }
+}
+
+/** 0 stands for a process outside our pid namespace; as an argument of kill it would mean ourselves. */
+function parsePids(text: string): number[] {
+  return text
+    .split('\n')
+    .map(Number)
+    .filter((pid) => pid > 0);
 }
 
 function sigkill(pid: number): void {

@@ -7,13 +7,17 @@ import type { Requirement } from './sandbox.ts';
 const run = promisify(execFile);
 
 /** What the `oci` runtime needs of a machine. */
-export async function ociRequirements(machine: Machine, command: string): Promise<Requirement[]> {
+export async function ociRequirements(
+  machine: Machine,
+  { command, closed }: { command: string; closed: boolean },
+): Promise<Requirement[]> {
+  const { hide } = machine.cgroups;
   return [
     rootRequirement(machine),
     await runtimeRequirement(command),
     cgroupRequirement(machine),
     userNamespaceRequirement(machine),
-    ...(machine.cgroups.hide === undefined ? [] : [await unshareRequirement(machine.cgroups.hide)]),
+    ...(hide === undefined && !closed ? [] : [await unshareRequirement(hide)]),
   ];
 }
 
@@ -68,10 +72,13 @@ function userNamespaceRequirement({ userNamespaces }: Machine): Requirement {
       };
 }
 
-async function unshareRequirement(hide: string): Promise<Requirement> {
+async function unshareRequirement(hide: string | undefined): Promise<Requirement> {
   const path = await findExecutable('unshare');
-  const detail = `crun needs "${hide}" hidden from it, by unshare (${path ?? 'not on PATH'})`;
-  const unshare = { name: 'unshare', essential: true, detail };
+  const why =
+    hide === undefined
+      ? 'only root may enter the state folder, so crun needs mounts made for it'
+      : `crun needs "${hide}" hidden from it`;
+  const unshare = { name: 'unshare', essential: true, detail: `${why}, by unshare (${path ?? 'not on PATH'})` };
   return path === undefined
     ? { ...unshare, met: false, hint: 'apt-get install util-linux' }
     : { ...unshare, met: true };

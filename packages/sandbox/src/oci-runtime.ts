@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { mkdir, readdir, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { prepareCgroups, removeEmptyParents, SandboxCgroup } from './cgroup.ts';
 import type { Hierarchy } from './cgroup-layout.ts';
 import { unsupportedLimits } from './cgroup-limits.ts';
@@ -12,7 +12,7 @@ import { OciSandbox, type StartInput } from './oci-sandbox.ts';
 import { isAlive, untilGone } from './process-identity.ts';
 import { writeRootfs } from './rootfs.ts';
 import { SandboxError } from './sandbox-error.ts';
-import { parseRecord, SandboxFiles } from './sandbox-files.ts';
+import { parseRecord, removeHalfFolders, SandboxFiles } from './sandbox-files.ts';
 import type { Requirement, Runtime, Sandbox, SandboxRecord, SandboxSpec } from './sandbox.ts';
 import { startedHook } from './supervisor.ts';
 import { allocateIds } from './user-ids.ts';
@@ -37,25 +37,30 @@ export class OciRuntime implements Runtime {
   readonly #command: string;
   readonly #allowUnlimited: boolean;
   readonly #machine: Machine;
+  /** Not everybody may pass through the folders that lead to the state folder. */
+  readonly #closed: boolean;
   readonly #held = new Map<string, OciSandbox>();
   /** Ids that a `create()` or `adopt()` is busy with. */
   readonly #busy = new Set<string>();
 
-  private constructor(machine: Machine, { stateDir, command = 'crun', allowUnlimited = false }: OciRuntimeOptions) {
+  private constructor(machine: Machine, closed: boolean, options: OciRuntimeOptions) {
+    const { stateDir, command = 'crun', allowUnlimited = false } = options;
     this.#machine = machine;
+    this.#closed = closed;
     this.#stateDir = resolve(stateDir);
     this.#command = command;
     this.#allowUnlimited = allowUnlimited;
   }
 
-  /** Looks at the machine, and changes nothing of it but to make the state folder. */
+  /** Looks at the machine, and changes nothing of it but to make the state folder, or to tidy it up. */
   static async open(options: OciRuntimeOptions): Promise<OciRuntime> {
     await mkdir(options.stateDir, { recursive: true, mode: 0o711 });
-    return new OciRuntime(await inspectMachine(), options);
+    await removeHalfFolders(resolve(options.stateDir));
+    return new OciRuntime(await inspectMachine(), await isClosed(resolve(options.stateDir)), options);
   }
 
   async check(): Promise<Requirement[]> {
-    return ociRequirements(this.#machine, this.#command);
+    return ociRequirements(this.#machine, { command: this.#command, closed: this.#closed });
   }
 
   /**
@@ -169,8 +174,10 @@ export class OciRuntime implements Runtime {
     const hostIds = allocateIds(idExtents, `${this.#stateDir}\0${spec.id}`);
     const insideId = userNamespaces ? INSIDE_ID : hostIds.user;
     const user = { uid: insideId, gid: insideId };
+    const created = new Date().toISOString();
+    const record: SandboxRecord = { version: 1, runtime: 'oci', id: spec.id, instance: randomUUID(), created };
     try {
-      await files.makeFolders();
+      await files.make(record);
       const mounts = await writeRootfs(files.rootfs, spec, { user, rootId: userNamespaces ? hostIds.root : 0 });
       const config = ociConfig({
         spec,
@@ -182,14 +189,18 @@ export class OciRuntime implements Runtime {
         onStarted: startedHook(files, cgroup, spec.resources.pids),
         arch: process.arch,
       });
-      const created = new Date().toISOString();
-      const record: SandboxRecord = { version: 1, runtime: 'oci', id: spec.id, instance: randomUUID(), created };
-      await files.writeRecord(record);
       // The configuration holds the environment: it is on disk only while the program starts.
       return this.#hold(record, {
         files,
         cgroup,
-        start: { spec, config: JSON.stringify(config), runtime, hide: cgroups.hide },
+        start: {
+          spec,
+          config: JSON.stringify(config),
+          runtime,
+          hide: cgroups.hide,
+          mountRoot: this.#closed,
+          owner: hostIds.user,
+        },
       });
     } catch (error) {
       await files.remove();
@@ -207,6 +218,17 @@ export class OciRuntime implements Runtime {
     });
     this.#held.set(record.id, sandbox);
     return sandbox;
+  }
+}
+
+/**
+ * Whether a folder or one above it lets only its owner pass. crun since 1.20 walks from a sandbox's root up to the next
+ * mount, as the sandbox's root user, and fails at such a folder; it does not if the root is a mount itself.
+ */
+async function isClosed(folder: string): Promise<boolean> {
+  for (let path = folder; ; path = dirname(path)) {
+    if (((await stat(path)).mode & 0o001) === 0) return true;
+    if (path === dirname(path)) return false;
   }
 }
 

@@ -7,7 +7,7 @@ import type { SandboxCgroup } from './cgroup.ts';
 import { checkProgram } from './closure.ts';
 import { FolderWatch } from './folder-watch.ts';
 import { readLogs } from './log-reader.ts';
-import { executableOf, isAlive, signalProcess, untilGone } from './process-identity.ts';
+import { executableOf, isAlive, signalGroup, signalProcess, untilGone } from './process-identity.ts';
 import { SandboxError } from './sandbox-error.ts';
 import type { SandboxFiles } from './sandbox-files.ts';
 import type {
@@ -35,6 +35,8 @@ export interface StartInput {
   /** Absolute path of the OCI runtime. */
   runtime: string;
   hide: string | undefined;
+  mountRoot: boolean;
+  owner: number;
 }
 
 export interface OciSandboxOptions {
@@ -58,6 +60,8 @@ export class OciSandbox implements Sandbox {
   #toStart: StartInput | undefined;
   #starting: Promise<void> | undefined;
   #exit: Exit | undefined;
+  /** There may still be files that hold its environment. */
+  #secrets = true;
   #released = false;
   #removed = false;
   /** Waits for the exit; runs from the start on, and ends when the object is released. */
@@ -72,7 +76,7 @@ export class OciSandbox implements Sandbox {
     this.#watch = new FolderWatch(files.folder);
     // Nobody has to wait for the exit; whoever does gets the rejection nevertheless.
     this.#exited.promise.catch(() => undefined);
-    if (start === undefined) this.#watching = this.#watchExit();
+    if (start === undefined) this.#watching = this.#untilExit();
   }
 
   get id(): string {
@@ -159,13 +163,12 @@ export class OciSandbox implements Sandbox {
         writeFile(this.#files.config, input.config, { mode: 0o600 }),
       ]);
       signal?.throwIfAborted();
-      const { runtime, hide } = input;
-      supervisor = await spawnSupervisor({ id: this.id, files: this.#files, cgroup: this.#cgroup, runtime, hide });
+      supervisor = await spawnSupervisor({ ...input, id: this.id, files: this.#files, cgroup: this.#cgroup });
       supervisor.once('error', () => this.#watch.state.fire());
       supervisor.once('exit', () => this.#watch.state.fire());
       await this.#untilStarted(input, supervisor, signal);
-      await this.#files.removeSecrets(this.id);
-      this.#watching = this.#watchExit();
+      await this.#removeSecrets();
+      this.#watching = this.#untilExit();
     } catch (error) {
       await this.#killUnstarted(supervisor);
       await this.#removeAll();
@@ -207,18 +210,28 @@ export class OciSandbox implements Sandbox {
     supervisor.once('exit', () => ended.resolve());
     if (supervisor.exitCode !== null || supervisor.signalCode !== null) return;
     const program = await this.#files.program();
-    try {
-      process.kill(-supervisor.pid, 'SIGKILL');
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-    }
+    signalGroup(supervisor.pid, 'SIGKILL');
     if (program !== undefined) await signalProcess(program, 'SIGKILL');
     await ended.promise;
+    // What it had started ends a moment later. Where nobody reaps zombies, the group never goes.
+    const deadline = Date.now() + KILL_GRACE_MS;
+    while (signalGroup(supervisor.pid, 0) && Date.now() < deadline) await delay(1);
+  }
+
+  /** Never rejects: what goes wrong is told to whoever waits for the exit. */
+  async #untilExit(): Promise<void> {
+    try {
+      await this.#watchExit();
+    } catch (error) {
+      this.#exited.reject(error);
+    }
   }
 
   async #watchExit(): Promise<void> {
     while (!this.#released) {
       const changed = this.#watch.state.next();
+      // Whoever started it may have been killed before it came to that.
+      if (this.#secrets && (await this.#files.program()) !== undefined) await this.#removeSecrets();
       const supervisor = await this.#files.supervisor();
       const supervised = supervisor !== undefined && (await isAlive(supervisor));
       // Asked last: a supervisor that has ended has written it before.
@@ -227,12 +240,18 @@ export class OciSandbox implements Sandbox {
         if (exit === undefined) await this.#kill();
         // It writes the exit last.
         else if (supervisor !== undefined) await untilGone(supervisor);
-        await this.#files.removeSecrets(this.id);
+        await this.#removeSecrets();
         this.#settle(exit ?? { outOfMemory: false });
         return;
       }
       await changed;
     }
+  }
+
+  async #removeSecrets(): Promise<void> {
+    if (!this.#secrets) return;
+    await this.#files.removeSecrets(this.id);
+    this.#secrets = false;
   }
 
   #settle(exit: Exit): void {

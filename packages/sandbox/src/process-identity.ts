@@ -54,6 +54,16 @@ export async function signalProcess(identity: ProcessIdentity, signal: NodeJS.Si
   }
 }
 
+/** Sends a signal to a process group, or asks with 0 whether there is one; false when it is gone. */
+export function signalGroup(group: number, signal: NodeJS.Signals | 0): boolean {
+  try {
+    return process.kill(-group, signal);
+  } catch (error) {
+    if (hasErrno(error, 'ESRCH')) return false;
+    throw error;
+  }
+}
+
 /** Names the file that a process executes, independent of how it is reached; undefined when the process is gone. */
 export async function executableOf(pid: number): Promise<string | undefined> {
   try {

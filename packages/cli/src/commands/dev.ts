@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { DevEvent } from '@nex-nix/devenv';
 import { toPublicError } from '@nex-nix/errors';
 import { Command } from 'commander';
@@ -33,7 +33,12 @@ export const dev = (): Command =>
         context.say(
           [
             `NATS server ready at ${services.url}`,
-            `Contexts Sys, ExpAdmin and ExpNode: export XDG_CONFIG_HOME=${services.configDir}`,
+            'Contexts Sys, ExpAdmin and ExpNode; in another terminal:',
+            `  export XDG_CONFIG_HOME=${services.configDir}`,
+            'To run a node there, which makes credentials for its workloads:',
+            `  export NEX_ISSUER_SIGNING_KEY=${services.accountSigningKeySeedFile}`,
+            `  export NEX_ISSUER_ROOT_ACCOUNT=${services.accountPublicKey}`,
+            `  nex --context ExpNode node up --state-dir ${join(services.dataDir, 'node')}`,
             'Ctrl-C stops it',
           ].join('\n'),
         );

@@ -1,0 +1,163 @@
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { formatPublicKey } from '@nex-nix/nix';
+import { describeWith, type RunningProcess, startProcess, waitFor } from '@nex-nix/test-kit';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { Feed, leftovers, type Network, openNode, processesOf, startNetwork, sweep, TOOLS, User } from './bed.ts';
+
+/** Prints its numbered lines as long as it lives. */
+const COUNT = 'i=0; while :; do i=$((i+1)); echo line $i; sleep 0.02; done';
+
+describeWith(TOOLS, 'workloads that outlive their node', () => {
+  let network: Network;
+  let user: User;
+  let feed: Feed;
+  let stateDir: string;
+  let count = 0;
+
+  beforeAll(async () => {
+    network = await startNetwork();
+    user = new User(network);
+  });
+  afterAll(() => network[Symbol.asyncDispose]());
+  beforeEach(async () => {
+    stateDir = join(network.dir.path, `node-${++count}`);
+    feed = await Feed.open(network.nc, 'default');
+  });
+  afterEach(async () => {
+    await feed[Symbol.asyncDispose]();
+    await sweep(stateDir);
+  });
+
+  const openHere = () => openNode({ nc: network.nc, key: network.key, stateDir });
+
+  const startElsewhere = async (): Promise<RunningProcess> => {
+    const file = join(import.meta.dirname, 'node-process.ts');
+    const args = ['--conditions=nexsrc', file, network.server.url, stateDir, formatPublicKey(network.key)];
+    const node = startProcess(process.execPath, args);
+    let ended = false;
+    void node.exited.then(() => (ended = true));
+    await waitFor('the node', () => {
+      if (ended) throw new Error(node.output());
+      return node.stdout().includes('ready\n');
+    });
+    return node;
+  };
+
+  const kill = async (node: RunningProcess): Promise<void> => {
+    node.kill('SIGKILL');
+    await node.exited;
+  };
+
+  const savedLines = async (id: string): Promise<number> => {
+    const text = await readFile(join(stateDir, 'workloads', `${id}.json`), 'utf8');
+    return (JSON.parse(text) as { logPosition?: { stdout: number } }).logPosition?.stdout ?? 0;
+  };
+
+  const expectEveryLine = (id: string, { repeated }: { repeated: number }) => {
+    const numbers = feed.texts(id).map((text) => Number(text.slice('line '.length)));
+    const last = Math.max(...numbers);
+    expect(new Set(numbers).size).toBe(last);
+    expect(numbers.length - last).toBeLessThanOrEqual(repeated);
+    return last;
+  };
+
+  it('goes on with one whose node was killed: the same process, and no line of it is lost', async () => {
+    await using first = await startElsewhere();
+    const id = await user.start(COUNT);
+    await feed.line(id, 'line 30');
+    await kill(first);
+    const before = await processesOf(id);
+    expect(before.length).toBeGreaterThan(0);
+
+    await using _node = await openHere();
+    expect((await user.find(id))?.workload_state).toBe('running');
+    const seen = feed.texts(id).length;
+    await waitFor('lines of after the restart', () => feed.texts(id).length > seen + 30);
+    const after = await processesOf(id);
+    // Its shell stays; only its sleeps come and go.
+    expect(before.filter((pid) => after.includes(pid)).length).toBeGreaterThanOrEqual(before.length - 1);
+    // What was published in the moment before the kill comes again.
+    expectEveryLine(id, { repeated: 40 });
+    expect(feed.eventsOf(id)).toEqual(['WORKLOADSTARTED']);
+    expect(await user.client.stopWorkload(id)).toMatchObject({ stopped: true });
+    expect(await leftovers(stateDir)).toEqual([]);
+  });
+
+  it('repeats nothing of one that was silent before the kill', async () => {
+    await using first = await startElsewhere();
+    const id = await user.start(
+      `echo line 1; echo line 2; trap 'echo line 3; exit 4' USR1; while :; do sleep 0.02; done`,
+      {
+        stop: { signal: 'SIGUSR1', grace: '5s' },
+      },
+    );
+    await feed.line(id, 'line 2');
+    await waitFor('the position', async () => (await savedLines(id)) === 'line 1\nline 2\n'.length);
+    await kill(first);
+    await using _node = await openHere();
+    expect(await user.client.stopWorkload(id)).toMatchObject({ stopped: true });
+    await feed.event(id, 'WORKLOADSTOPPED');
+    expect(feed.texts(id)).toEqual(['line 1', 'line 2', 'line 3']);
+  });
+
+  it('is left running by a node that is told so, and every line of it arrives once', async () => {
+    await using first = await startElsewhere();
+    const id = await user.start(COUNT);
+    await feed.line(id, 'line 10');
+    first.kill('SIGTERM');
+    expect(await first.exited, first.output()).toMatchObject({ code: 0 });
+    expect((await processesOf(id)).length).toBeGreaterThan(0);
+    await using _node = await openHere();
+    const seen = feed.texts(id).length;
+    await waitFor('lines of after the restart', () => feed.texts(id).length > seen + 30);
+    expect(await user.client.stopWorkload(id)).toMatchObject({ stopped: true });
+    await feed.event(id, 'WORKLOADSTOPPED');
+    expectEveryLine(id, { repeated: 0 });
+    expect(feed.eventsOf(id)).toEqual(['WORKLOADSTARTED', 'WORKLOADSTOPPED']);
+  });
+
+  it('tells how one ended that ended without a node', async () => {
+    await using first = await startElsewhere();
+    const id = await user.start('echo line 1; sleep 0.5; echo line 2; exit 7');
+    await feed.line(id, 'line 1');
+    await kill(first);
+    await waitFor('the end', async () => (await processesOf(id)).length === 0);
+    await using _node = await openHere();
+    expect((await feed.event(id, 'WORKLOADSTOPPED')).error).toEqual({
+      code: '7',
+      message: 'it ended with exit code 7',
+    });
+    expect(feed.texts(id).at(-1)).toBe('line 2');
+    expect((await user.state(id, 'error')).metadata?.['reason']).toBe('it ended with exit code 7');
+    expect(await leftovers(stateDir)).toEqual([]);
+  });
+
+  it('says so when nothing is left of one', async () => {
+    await using first = await startElsewhere();
+    const id = await user.start('sleep 100');
+    await user.state(id, 'running');
+    await kill(first);
+    await sweep(stateDir);
+    await using _node = await openHere();
+    expect((await feed.event(id, 'WORKLOADSTOPPED')).error?.code).toBe('LOST');
+    expect((await user.find(id))?.workload_state).toBe('error');
+    expect(await leftovers(stateDir)).toEqual([]);
+  });
+
+  it('starts in spite of records that cannot be read, and ends what they were about', async () => {
+    await using first = await startElsewhere();
+    const torn = await user.start('sleep 100');
+    const lost = await user.start('sleep 100');
+    await user.state(torn, 'running');
+    await user.state(lost, 'running');
+    await kill(first);
+    const file = join(stateDir, 'workloads', `${torn}.json`);
+    await writeFile(file, (await readFile(file, 'utf8')).slice(0, 50));
+    await rm(join(stateDir, 'workloads', `${lost}.json`));
+    await using _node = await openHere();
+    expect(await processesOf(torn)).toEqual([]);
+    expect(await processesOf(lost)).toEqual([]);
+    expect(await readdir(join(stateDir, 'workloads'))).toEqual([`${torn}.json.unreadable`]);
+  });
+});
