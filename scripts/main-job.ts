@@ -26,7 +26,7 @@ Runs the main job: NATS dev services, a node, the echo service as a Nix closure,
 
 const NATS_PORT = 4222;
 /** Exit codes of a job that was stopped before it was done, as shells have them: 128 and the signal's number. */
-const INTERRUPTED = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
+const INTERRUPTED = { SIGHUP: 129, SIGINT: 130, SIGPIPE: 141, SIGTERM: 143 };
 
 const KINDS = {
   MAIN_JOB_USAGE: 'usage',
@@ -223,12 +223,15 @@ function show(path: string): string {
 
 const stop = new AbortController();
 let received: keyof typeof INTERRUPTED | undefined;
+const end = (name: keyof typeof INTERRUPTED): void => {
+  received ??= name;
+  stop.abort();
+};
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.on(name, () => {
-    received ??= name;
-    stop.abort();
-  });
+  process.on(name, () => end(name));
 }
+// Nobody reads on, as in "npm start | head": everything must be stopped all the same.
+process.stdout.on('error', () => end('SIGPIPE'));
 try {
   await main(stop.signal);
 } catch (error) {

@@ -1,7 +1,7 @@
 // Brings a bare machine to the point where the project can run. Plain JavaScript for Node 20 and newer, nothing but
 // Node's own modules: this runs before anything is installed. Says nothing when there is nothing to do.
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { runToEnd } from './run.mjs';
 import { fail, find, installTools, installWithNix, isNix, MORE_FOLDERS, ROOT, run, say } from './system-tools.mjs';
@@ -45,10 +45,11 @@ async function installPackages() {
   const { version } = wanted[`node_modules/node-linux-${process.arch}`] ?? {};
   const node = isNewEnough() || version === undefined ? undefined : isNix() ? await nixNode() : await npmNode(version);
   const env = { ...process.env, PATH: [node, process.env.PATH].filter(Boolean).join(delimiter) };
-  const code = await run('npm', ['ci', ...options], { cwd: ROOT, env });
+  // Told to end, npm first puts everything back, which takes long and is of no use: the next run starts afresh.
+  const code = await run('npm', ['ci', ...options], { cwd: ROOT, env, patience: 2_000 });
   if (code !== 0) fail(npmFailed('npm ci', code));
   // npm's Node is made for the usual Linux systems; where it cannot run (NixOS), it must not hide the one that can.
-  if (existsSync(NPM_NODE) && spawnSync(NPM_NODE, ['--version']).status !== 0) rmSync(NPM_NODE);
+  if (!isRunnable(NPM_NODE)) rmSync(NPM_NODE, { force: true });
 }
 
 /** The folder of a Node that npm has fetched into its own cache. */
@@ -88,10 +89,18 @@ function packagesAreInstalled(wanted) {
 /** The pinned Node out of node_modules, the running one where it is new enough, or one from nixpkgs. */
 async function nodeBinary() {
   if (existsSync(NPM_NODE)) return NPM_NODE;
+  const target = `../node-linux-${process.arch}/bin/node`;
+  // npm 10 makes no link of that name.
+  if (isRunnable(join(dirname(NPM_NODE), target))) symlinkSync(target, NPM_NODE);
+  if (existsSync(NPM_NODE)) return NPM_NODE;
   if (isNewEnough()) return process.execPath;
   if (isNix()) return join(await nixNode(), 'node');
   return fail(`Cannot go on with Node ${process.versions.node}: Node ${WANTED_NODE.join('.')} or newer is needed, and npm has none that runs on
 this machine (${process.arch}). Install it, for instance from https://nodejs.org, and run the command again`);
+}
+
+function isRunnable(node) {
+  return existsSync(node) && spawnSync(node, ['--version']).status === 0;
 }
 
 function isNewEnough() {

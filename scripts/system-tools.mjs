@@ -57,9 +57,15 @@ Or run this command as root, which the sandboxes need anyway`);
     const [command, ...args] = [...sudo, ...argv];
     return runToEnd(command, args, { output });
   };
-  // Sudo drops the environment, hence env. A new machine updates itself when it first starts: that is waited for.
-  const apt = (...args) =>
-    asRoot('env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', '-qq', '-o', 'DPkg::Lock::Timeout=300', ...args);
+  // Sudo drops the environment, hence env; interrupted, dpkg would leave what only "dpkg --configure -a" repairs. A new
+  // machine updates itself when it first starts: that is waited for.
+  const careful = [
+    '--ignore-signal=INT',
+    '--ignore-signal=TERM',
+    '--ignore-signal=HUP',
+    'DEBIAN_FRONTEND=noninteractive',
+  ];
+  const apt = (...args) => asRoot('env', ...careful, 'apt-get', '-qq', '-o', 'DPkg::Lock::Timeout=300', ...args);
   const install = () => apt('install', '-y', '--no-install-recommends', ...packages);
   let code = await install();
   if (code !== 0) {

@@ -1,6 +1,7 @@
 import {
   DiscardPolicy,
   jetstreamManager,
+  type JetStreamManager,
   RetentionPolicy,
   StorageType,
   JetStreamApiCodes,
@@ -11,24 +12,19 @@ import { DevError } from './dev-error.ts';
 
 export const FEED_STREAM = 'NEX_FEED';
 
+/** Error code of JetStream's API (JSStorageResourcesExceededErr in the server's errors.json). */
+const INSUFFICIENT_STORAGE = 10047;
 const WEEK_MS = 7 * 24 * 3600 * 1000;
-const GIB = 1024 ** 3;
+const MIB = 2 ** 20;
+/** JetStream sets the space aside when the stream is made, so on a small disk it has to be less. */
+const SIZES = [1024 * MIB, 64 * MIB];
 
 /** Makes the stream that keeps logs and events, unless it exists; an existing one is left as it is. Returns whether it was made. */
 export async function ensureFeedStream(nc: NatsConnection): Promise<boolean> {
   try {
     const manager = await jetstreamManager(nc);
     if (await exists(manager)) return false;
-    await manager.streams.add({
-      name: FEED_STREAM,
-      description: 'Logs and events of workloads',
-      subjects: ['$NEX.FEED.*.logs.>', '$NEX.FEED.*.events.>'],
-      retention: RetentionPolicy.Limits,
-      discard: DiscardPolicy.Old,
-      storage: StorageType.File,
-      max_age: nanos(WEEK_MS),
-      max_bytes: GIB,
-    });
+    await addStream(manager, SIZES);
     return true;
   } catch (cause) {
     throw new DevError('DEVENV_STREAM_FAILED', `Cannot make the stream "${FEED_STREAM}": ${(cause as Error).message}`, {
@@ -37,7 +33,27 @@ export async function ensureFeedStream(nc: NatsConnection): Promise<boolean> {
   }
 }
 
-async function exists(manager: Awaited<ReturnType<typeof jetstreamManager>>): Promise<boolean> {
+/** Makes the stream with the first of `sizes` that the server has room for. */
+async function addStream(manager: JetStreamManager, [size, ...smaller]: readonly number[]): Promise<void> {
+  try {
+    await manager.streams.add({
+      name: FEED_STREAM,
+      description: 'Logs and events of workloads',
+      subjects: ['$NEX.FEED.*.logs.>', '$NEX.FEED.*.events.>'],
+      retention: RetentionPolicy.Limits,
+      discard: DiscardPolicy.Old,
+      storage: StorageType.File,
+      max_age: nanos(WEEK_MS),
+      max_bytes: size,
+    });
+  } catch (error) {
+    const isFull = error instanceof JetStreamApiError && error.code === INSUFFICIENT_STORAGE;
+    if (!isFull || smaller.length === 0) throw error;
+    await addStream(manager, smaller);
+  }
+}
+
+async function exists(manager: JetStreamManager): Promise<boolean> {
   try {
     await manager.streams.info(FEED_STREAM);
     return true;

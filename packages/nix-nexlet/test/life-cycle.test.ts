@@ -89,7 +89,7 @@ describeWith(TOOLS, 'life of a nix workload', () => {
     ['crashes', "sh -c 'kill -SEGV $$'; exit $?", {}, { code: 'SIGSEGV', message: 'it was ended by SIGSEGV' }],
     [
       'uses too much memory',
-      'dd if=/dev/zero of=/tmp/big bs=1M count=60',
+      'sleep 0.1; dd if=/dev/zero of=/tmp/big bs=1M count=60',
       { resources: { memory: '24MiB', tmp: '64MiB' } },
       { code: 'OUT_OF_MEMORY', message: 'it used more memory than its limit' },
     ],

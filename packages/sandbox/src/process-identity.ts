@@ -64,13 +64,16 @@ export function signalGroup(group: number, signal: NodeJS.Signals | 0): boolean 
   }
 }
 
-/** Names the file that a process executes, independent of how it is reached; undefined when the process is gone. */
+/**
+ * Names the file that a process executes, independent of how it is reached; undefined when the process is gone, or is
+ * none of ours to look at: whoever loses its parent gets the machine's first process instead.
+ */
 export async function executableOf(pid: number): Promise<string | undefined> {
   try {
     const { dev, ino } = await stat(`/proc/${pid}/exe`);
     return `${dev}:${ino}`;
   } catch (error) {
-    if (hasErrno(error, 'ENOENT', 'ESRCH')) return undefined;
+    if (hasErrno(error, 'ENOENT', 'ESRCH', 'EACCES')) return undefined;
     throw error;
   }
 }

@@ -29,7 +29,10 @@ export async function startFailure(spec: SandboxSpec, files: SandboxFiles, { exi
   }
   const { memory } = spec.resources;
   if (exit?.outOfMemory && memory !== undefined) {
-    return fail(`its memory limit of ${memory} bytes is too small to start anything`, 'Give it at least 8 MiB');
+    return fail(
+      `its memory limit of ${memory} bytes was reached before it had started`,
+      'Give it more, at least 8 MiB',
+    );
   }
   const said = (await files.runtimeComplaint()) ?? (await readFile(files.supervisorLog, 'utf8')).trim();
   return fail(said === '' ? 'its supervisor ended without a word' : said);

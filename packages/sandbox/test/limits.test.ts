@@ -16,7 +16,7 @@ describeWith(TOOLS, 'limits of an oci sandbox', () => {
 
   it('counts /tmp as memory', async () => {
     await using bed = await testBed();
-    const { exit } = await bed.run(`exec ${b}dd if=/dev/zero of=/tmp/x bs=1M count=60`, {
+    const { exit } = await bed.run(`${b}sleep 0.1; exec ${b}dd if=/dev/zero of=/tmp/x bs=1M count=60`, {
       resources: { memory: 16 * MIB, tmp: 64 * MIB },
     });
     expect(exit.outOfMemory).toBe(true);
@@ -85,7 +85,7 @@ describeWith(TOOLS, 'limits of an oci sandbox', () => {
     const sandbox = await bed.runtime.create(bed.spec('echo', { resources: { memory: 64 * 1024 } }));
     await expect(sandbox.start()).rejects.toMatchObject({
       code: 'SANDBOX_START_FAILED',
-      message: expect.stringContaining('memory limit of 65536 bytes is too small') as string,
+      message: expect.stringContaining('memory limit of 65536 bytes was reached') as string,
     });
   });
 });
