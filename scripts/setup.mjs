@@ -60,6 +60,7 @@ async function npmNode(version) {
   const code = await runToEnd('npm', ['exec', ...options, '--', 'node', '-p', 'process.execPath'], {
     cwd: '/',
     output,
+    patience: 2_000,
   });
   const text = Buffer.concat(output).toString().trim();
   if (code !== 0) fail(`${text}\n${npmFailed('npm exec', code)}`);

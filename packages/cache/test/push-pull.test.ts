@@ -49,7 +49,7 @@ describeWith(['nats-server'], 'push and pull', () => {
     const { chunks } = await test.cache.push(test.source, [app.storePath], { concurrency: 1 });
     expect(chunks.total).toBeGreaterThan(100);
     expect(chunks.sent).toBe(chunks.total);
-    expect(questions).toBeLessThan(chunks.total / 8);
+    expect(questions).toBeLessThan(chunks.total / 4);
   });
 
   it('reads and sends nothing of what the cache has', async () => {
