@@ -15,6 +15,10 @@ function expectSentence(stderr: string, pattern: RegExp): void {
   expect(stderr).not.toContain('fault of nex itself');
 }
 
+/** Runs nex workload start with a start request of the type nix. */
+const startWorkload = (url: string, request: object) =>
+  runNex(['-s', url, 'workload', 'start', '--name', 'x', '--start-request', JSON.stringify(request)]);
+
 const ABSENT = '/nix/store/00000000000000000000000000000000-absent-1.0';
 
 describeWith(['nats-server'], 'nex dev with bad input', () => {
@@ -115,17 +119,7 @@ describeWith(['nats-server', 'nix-build', 'busybox'], 'nex devrun with bad input
 
   it('no node running: exit code 5, how to start one', async () => {
     await using server = await startNatsServer();
-    const request = JSON.stringify({ store_path: ABSENT });
-    const { code, stderr } = await runNex([
-      '-s',
-      server.url,
-      'workload',
-      'start',
-      '--name',
-      'x',
-      '--start-request',
-      request,
-    ]);
+    const { code, stderr } = await startWorkload(server.url, { store_path: ABSENT });
     expect(code).toBe(5);
     expectSentence(stderr, /error: .*node.*\nhint: .*nex node up/);
   });
@@ -164,33 +158,13 @@ describeWith(['nats-server', 'nix-store', 'crun', 'busybox'], 'a node with bad s
   });
 
   it('a store path that is not in the cache: refused by the node, named', async () => {
-    const request = JSON.stringify({ store_path: ABSENT });
-    const { code, stderr } = await runNex([
-      '-s',
-      server.url,
-      'workload',
-      'start',
-      '--name',
-      'x',
-      '--start-request',
-      request,
-    ]);
+    const { code, stderr } = await startWorkload(server.url, { store_path: ABSENT });
     expect(code).not.toBe(0);
     expectSentence(stderr, new RegExp(`error: .*${ABSENT}`));
   });
 
   it('a start request that breaks the schema: names the field', async () => {
-    const request = JSON.stringify({ store_path: ABSENT, network: 'bridge' });
-    const { code, stderr } = await runNex([
-      '-s',
-      server.url,
-      'workload',
-      'start',
-      '--name',
-      'x',
-      '--start-request',
-      request,
-    ]);
+    const { code, stderr } = await startWorkload(server.url, { store_path: ABSENT, network: 'bridge' });
     expect(code).not.toBe(0);
     expectSentence(stderr, /error: .*network/);
   });
@@ -201,17 +175,7 @@ describeWith(['nats-server', 'nix-store', 'crun', 'busybox'], 'a node with bad s
     await push(nc, path);
     await stripSignatures(nc, path);
     // Not devrun: its push would have the cache sign the path again.
-    const request = JSON.stringify({ store_path: path, argv: ['true'] });
-    const { code, stderr } = await runNex([
-      '-s',
-      server.url,
-      'workload',
-      'start',
-      '--name',
-      'x',
-      '--start-request',
-      request,
-    ]);
+    const { code, stderr } = await startWorkload(server.url, { store_path: path, argv: ['true'] });
     expect(code).not.toBe(0);
     expectSentence(stderr, new RegExp(`error: .*${path}.*sign`));
   });
