@@ -30,24 +30,9 @@ export function printError(error: unknown, { json = false, debug = false } = {})
 export function table(title: string, head: readonly string[], rows: readonly (readonly string[])[]): string {
   const view = new Table({
     head: [...head],
-    style: { head: [], border: [] },
-    chars: {
-      'top-left': '╭',
-      'top-right': '╮',
-      'bottom-left': '╰',
-      'bottom-right': '╯',
-      top: '─',
-      bottom: '─',
-      left: '│',
-      right: '│',
-      mid: '',
-      'left-mid': '',
-      'mid-mid': '',
-      'right-mid': '',
-      'top-mid': '┬',
-      'bottom-mid': '┴',
-      middle: '│',
-    },
+    // Compact: a line below the head, none between the rows.
+    style: { head: [], border: [], compact: true },
+    chars: { 'top-left': '╭', 'top-right': '╮', 'bottom-left': '╰', 'bottom-right': '╯' },
   });
   view.push(...rows.map((row) => [...row]));
   return `${title}\n${view.toString()}`;
