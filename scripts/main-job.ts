@@ -6,7 +6,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { DevServices } from '@nex-nix/devenv';
-import { type ErrorKind, exitCode, NexError, type NexErrorOptions } from '@nex-nix/errors';
+import { errorClass, type ErrorKind, exitCode } from '@nex-nix/errors';
 import { connectNats } from '@nex-nix/nats-context';
 import type { NatsConnection } from '@nats-io/nats-core';
 import { Svcm } from '@nats-io/services';
@@ -34,11 +34,7 @@ const KINDS = {
 } as const satisfies Record<string, ErrorKind>;
 
 /** Why the main job does not start. */
-class MainJobError extends NexError<keyof typeof KINDS> {
-  constructor(code: keyof typeof KINDS, message: string, options?: NexErrorOptions) {
-    super(KINDS[code], code, message, options);
-  }
-}
+class MainJobError extends errorClass(KINDS) {}
 
 /** How long each step took, in the order they ended; steps that run side by side overlap. */
 class Timings {

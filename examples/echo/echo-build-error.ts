@@ -1,4 +1,4 @@
-import { type ErrorKind, NexError, type NexErrorOptions } from '@nex-nix/errors';
+import { errorClass, type ErrorKind } from '@nex-nix/errors';
 
 const KINDS = {
   /** A program that the build needs is not on PATH. */
@@ -7,8 +7,4 @@ const KINDS = {
 } as const satisfies Record<string, ErrorKind>;
 
 /** Why the echo service could not be built. */
-export class EchoBuildError extends NexError<keyof typeof KINDS> {
-  constructor(code: keyof typeof KINDS, message: string, options?: NexErrorOptions) {
-    super(KINDS[code], code, message, options);
-  }
-}
+export class EchoBuildError extends errorClass(KINDS) {}

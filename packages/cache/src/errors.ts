@@ -1,4 +1,4 @@
-import { type ErrorKind, NexError, type NexErrorOptions } from '@nex-nix/errors';
+import { errorClass, type ErrorKind, type NexErrorOptions } from '@nex-nix/errors';
 
 /** Every code of {@link CacheError} and the kind of failure it is. */
 const CACHE_ERROR_KINDS = {
@@ -48,12 +48,12 @@ export interface CacheErrorOptions extends NexErrorOptions {
 }
 
 /** Every failure that this package foresees. */
-export class CacheError extends NexError<CacheErrorCode> {
+export class CacheError extends errorClass(CACHE_ERROR_KINDS) {
   readonly storePath: string | undefined;
   readonly chunk: string | undefined;
 
   constructor(code: CacheErrorCode, message: string, options: CacheErrorOptions = {}) {
-    super(CACHE_ERROR_KINDS[code], code, message, options);
+    super(code, message, options);
     this.storePath = options.storePath;
     this.chunk = options.chunk;
   }

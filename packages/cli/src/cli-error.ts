@@ -1,4 +1,4 @@
-import { type ErrorKind, NexError, type NexErrorOptions } from '@nex-nix/errors';
+import { errorClass, type ErrorKind } from '@nex-nix/errors';
 
 const KINDS = {
   /** Arguments that make no sense. */
@@ -16,8 +16,4 @@ const KINDS = {
 } as const satisfies Record<string, ErrorKind>;
 
 /** What the command itself finds wrong; everything else comes from the packages it calls. */
-export class CliError extends NexError<keyof typeof KINDS> {
-  constructor(code: keyof typeof KINDS, message: string, options: NexErrorOptions = {}) {
-    super(KINDS[code], code, message, options);
-  }
-}
+export class CliError extends errorClass(KINDS) {}

@@ -1,4 +1,4 @@
-import { type ErrorKind, NexError, type NexErrorOptions } from '@nex-nix/errors';
+import { errorClass, type ErrorKind } from '@nex-nix/errors';
 
 /** Every code that this package throws, and the kind of failure that it is. */
 const KINDS = {
@@ -20,8 +20,4 @@ const KINDS = {
 export type DevErrorCode = keyof typeof KINDS;
 
 /** The error of this package. */
-export class DevError extends NexError<DevErrorCode> {
-  constructor(code: DevErrorCode, message: string, options?: NexErrorOptions) {
-    super(KINDS[code], code, message, options);
-  }
-}
+export class DevError extends errorClass(KINDS) {}

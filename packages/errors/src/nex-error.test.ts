@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { errorKind, exitCode, NexError, toPublicError } from './index.ts';
+import { errorClass, errorKind, exitCode, NexError, toPublicError } from './index.ts';
 
-class ToolError extends NexError<'TOOL_MISSING'> {}
+class ToolError extends errorClass({ TOOL_MISSING: 'not-found', TOOL_FORBIDDEN: 'refused' }) {}
 
 describe('NexError', () => {
-  const error = new ToolError('not-found', 'TOOL_MISSING', 'Cannot find "crun" on PATH', {
+  const error = new ToolError('TOOL_MISSING', 'Cannot find "crun" on PATH', {
     hint: 'apt-get install crun',
   });
 
@@ -15,6 +15,14 @@ describe('NexError', () => {
       message: 'Cannot find "crun" on PATH',
       hint: 'apt-get install crun',
     });
+  });
+
+  it('gets its kind from the table of its class, and keeps its cause', () => {
+    const cause = new TypeError('x');
+    const refused = new ToolError('TOOL_FORBIDDEN', 'Cannot run "crun"', { cause });
+    expect(refused).toBeInstanceOf(NexError);
+    expect(refused).toMatchObject({ kind: 'refused', cause });
+    expect('cause' in error).toBe(false);
   });
 
   it('decides the exit code; anything else is a failure', () => {

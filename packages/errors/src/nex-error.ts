@@ -46,6 +46,18 @@ export abstract class NexError<Code extends string = string> extends Error {
   }
 }
 
+/**
+ * Makes the base of a package's error class out of its table of codes: `class ToolError extends errorClass(KINDS) {}`.
+ * An error of that class is made of a code, a message and options; the table gives it its kind.
+ */
+export function errorClass<Code extends string>(kinds: Readonly<Record<Code, ErrorKind>>) {
+  return class extends NexError<Code> {
+    constructor(code: Code, message: string, options: NexErrorOptions = {}) {
+      super(kinds[code], code, message, options);
+    }
+  };
+}
+
 /** An error as it may be shown to whoever asked: no stack, no cause. */
 export interface PublicError {
   code: string;

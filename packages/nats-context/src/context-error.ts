@@ -1,4 +1,4 @@
-import { type ErrorKind, NexError, type NexErrorOptions } from '@nex-nix/errors';
+import { errorClass, type ErrorKind } from '@nex-nix/errors';
 
 /** Every code that this package throws, and the kind of failure that it is. */
 const KINDS = {
@@ -21,8 +21,4 @@ const KINDS = {
 export type ContextErrorCode = keyof typeof KINDS;
 
 /** The error of this package. Messages carry no passwords, tokens, seeds or JWTs. */
-export class ContextError extends NexError<ContextErrorCode> {
-  constructor(code: ContextErrorCode, message: string, options?: NexErrorOptions) {
-    super(KINDS[code], code, message, options);
-  }
-}
+export class ContextError extends errorClass(KINDS) {}

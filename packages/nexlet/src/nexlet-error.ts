@@ -1,4 +1,4 @@
-import { type ErrorKind, NexError, type NexErrorOptions } from '@nex-nix/errors';
+import { errorClass, type ErrorKind } from '@nex-nix/errors';
 
 const KINDS = {
   /** A definition that no node would accept: its name or version. */
@@ -18,8 +18,4 @@ const KINDS = {
 export type NexletErrorCode = keyof typeof KINDS;
 
 /** Why a nexlet could not be started. */
-export class NexletError extends NexError<NexletErrorCode> {
-  constructor(code: NexletErrorCode, message: string, options?: NexErrorOptions) {
-    super(KINDS[code], code, message, options);
-  }
-}
+export class NexletError extends errorClass(KINDS) {}

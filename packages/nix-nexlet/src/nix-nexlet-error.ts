@@ -1,4 +1,4 @@
-import { type ErrorKind, NexError, type NexErrorOptions } from '@nex-nix/errors';
+import { errorClass, type ErrorKind } from '@nex-nix/errors';
 
 const KINDS = {
   /** The start request breaks its schema or contradicts itself. */
@@ -18,8 +18,4 @@ const KINDS = {
 export type NixNexletErrorCode = keyof typeof KINDS;
 
 /** What goes wrong between a start request and a running sandbox, as far as this package finds it. */
-export class NixNexletError extends NexError<NixNexletErrorCode> {
-  constructor(code: NixNexletErrorCode, message: string, options: NexErrorOptions = {}) {
-    super(KINDS[code], code, message, options);
-  }
-}
+export class NixNexletError extends errorClass(KINDS) {}

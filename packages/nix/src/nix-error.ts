@@ -1,4 +1,4 @@
-import { type ErrorKind, NexError, type NexErrorOptions } from '@nex-nix/errors';
+import { errorClass, type ErrorKind, type NexErrorOptions } from '@nex-nix/errors';
 
 const KINDS = {
   NIX_BASE32_INVALID: 'usage',
@@ -42,12 +42,12 @@ export interface NixErrorOptions extends NexErrorOptions {
 }
 
 /** Every error that this package throws on purpose. */
-export class NixError extends NexError<NixErrorCode> {
+export class NixError extends errorClass(KINDS) {
   /** Where in a NAR the fault is, in bytes from its start (`NIX_NAR_INVALID` only). */
   readonly offset: number | undefined;
 
   constructor(code: NixErrorCode, message: string, options: NixErrorOptions = {}) {
-    super(KINDS[code], code, message, options);
+    super(code, message, options);
     this.offset = options.offset;
   }
 }

@@ -1,4 +1,4 @@
-import { type ErrorKind, NexError, type NexErrorOptions } from '@nex-nix/errors';
+import { errorClass, type ErrorKind } from '@nex-nix/errors';
 
 const KINDS = {
   /** A name or nexus that cannot be used, or a tag with the reserved prefix. */
@@ -20,8 +20,4 @@ const KINDS = {
 export type NodeErrorCode = keyof typeof KINDS;
 
 /** Why a node cannot be started. */
-export class NodeError extends NexError<NodeErrorCode> {
-  constructor(code: NodeErrorCode, message: string, options?: NexErrorOptions) {
-    super(KINDS[code], code, message, options);
-  }
-}
+export class NodeError extends errorClass(KINDS) {}

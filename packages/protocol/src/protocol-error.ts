@@ -1,4 +1,4 @@
-import { type ErrorKind, NexError, type NexErrorOptions } from '@nex-nix/errors';
+import { errorClass, type ErrorKind } from '@nex-nix/errors';
 
 const KINDS = {
   /** A namespace, id or type that cannot be a token of a subject. */
@@ -36,8 +36,4 @@ const KINDS = {
 export type ProtocolErrorCode = keyof typeof KINDS;
 
 /** What goes wrong between a client, a node and a nexlet. The code decides the kind, thus the exit code. */
-export class ProtocolError extends NexError<ProtocolErrorCode> {
-  constructor(code: ProtocolErrorCode, message: string, options?: NexErrorOptions) {
-    super(KINDS[code], code, message, options);
-  }
-}
+export class ProtocolError extends errorClass(KINDS) {}

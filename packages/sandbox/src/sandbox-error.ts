@@ -1,4 +1,4 @@
-import { type ErrorKind, NexError, type NexErrorOptions } from '@nex-nix/errors';
+import { errorClass, type ErrorKind } from '@nex-nix/errors';
 
 /** Code of every error of this package, with the kind it always has. */
 const KINDS = {
@@ -33,8 +33,4 @@ const KINDS = {
 export type SandboxErrorCode = keyof typeof KINDS;
 
 /** The errors that this package throws on purpose. */
-export class SandboxError extends NexError<SandboxErrorCode> {
-  constructor(code: SandboxErrorCode, message: string, options: NexErrorOptions = {}) {
-    super(KINDS[code], code, message, options);
-  }
-}
+export class SandboxError extends errorClass(KINDS) {}
