@@ -1,3 +1,8 @@
+/** Options of everything that waits. */
+export interface SignalOptions {
+  signal?: AbortSignal | undefined;
+}
+
 /** `source`, but waiting for its next chunk ends with the signal's reason as soon as `signal` aborts. */
 export function abortable<T>(source: AsyncIterable<T>, signal: AbortSignal | undefined): AsyncIterable<T> {
   return signal === undefined ? source : iterate(source, signal);

@@ -1,26 +1,27 @@
-export { openBinaryCache } from './binary-cache.ts';
-export type { BinaryCache, BinaryCacheOptions, CacheInfo } from './binary-cache.ts';
-export { copyClosure } from './copy-closure.ts';
-export type { CopyClosureOptions, CopyProgress, CopyResult } from './copy-closure.ts';
-export { dumpNar } from './dump-nar.ts';
-export { narHashOf, parseNarHash } from './hash.ts';
-export type { NarHash } from './hash.ts';
-export { resolveInstallable } from './installable.ts';
-export type { ResolvedInstallable, ResolveInstallableOptions } from './installable.ts';
-export { LocalStore } from './local-store.ts';
-export type { AddOptions, LocalStoreOptions } from './local-store.ts';
-export { formatNarInfo, parseNarInfo } from './narinfo.ts';
-export { decodeNixBase32, encodeNixBase32 } from './nixbase32.ts';
+export { openBinaryCache } from './binary-cache/binary-cache.ts';
+export type { BinaryCache, BinaryCacheOptions, CacheInfo } from './binary-cache/binary-cache.ts';
+export { copyClosure } from './closure/copy-closure.ts';
+export type { CopyClosureOptions, CopyProgress, CopyResult } from './closure/copy-closure.ts';
+export { dumpNar } from './nar/dump-nar.ts';
+export { narHashOf, parseNarHash } from './formats/hash.ts';
+export type { NarHash } from './formats/hash.ts';
+export { resolveInstallable } from './nix-store/installable.ts';
+export type { ResolvedInstallable, ResolveInstallableOptions } from './nix-store/installable.ts';
+export { LocalStore } from './local-store/local-store.ts';
+export type { AddOptions, LocalStoreOptions } from './local-store/local-store.ts';
+export { formatNarInfo, parseNarInfo } from './formats/narinfo.ts';
+export { decodeNixBase32, encodeNixBase32 } from './formats/nixbase32.ts';
 export { NixError } from './nix-error.ts';
 export type { NixErrorCode, NixErrorOptions } from './nix-error.ts';
-export { NixStore } from './nix-store.ts';
-export type { NixStoreOptions } from './nix-store.ts';
-export { fingerprint } from './path-info.ts';
-export type { NarInfo, PathInfo, SignalOptions } from './path-info.ts';
-export { queryClosure } from './path-source.ts';
-export type { PathSource } from './path-source.ts';
-export { readNar } from './read-nar.ts';
-export type { NarEvent } from './read-nar.ts';
+export { NixStore } from './nix-store/nix-store.ts';
+export type { NixStoreOptions } from './nix-store/nix-store.ts';
+export { fingerprint } from './formats/path-info.ts';
+export type { NarInfo, PathInfo } from './formats/path-info.ts';
+export type { SignalOptions } from './abortable.ts';
+export { queryClosure } from './closure/path-source.ts';
+export type { PathSource } from './closure/path-source.ts';
+export { readNar } from './nar/read-nar.ts';
+export type { NarEvent } from './nar/read-nar.ts';
 export {
   formatPublicKey,
   formatSecretKey,
@@ -29,8 +30,8 @@ export {
   parseSecretKey,
   publicKeyOf,
   signPathInfo,
-} from './signing-key.ts';
-export type { PublicKey, SecretKey } from './signing-key.ts';
+} from './formats/signing-key.ts';
+export type { PublicKey, SecretKey } from './formats/signing-key.ts';
 export {
   parseStorePath,
   splitStorePath,
@@ -41,8 +42,8 @@ export {
   storePathHash,
   storePathName,
   storePathPackageName,
-} from './store-path.ts';
-export { checkTrust, requireTrust } from './trust.ts';
-export type { Trust } from './trust.ts';
-export { unpackNar } from './unpack-nar.ts';
-export type { UnpackNarOptions } from './unpack-nar.ts';
+} from './formats/store-path.ts';
+export { checkTrust, requireTrust } from './formats/trust.ts';
+export type { Trust } from './formats/trust.ts';
+export { unpackNar } from './nar/unpack-nar.ts';
+export type { UnpackNarOptions } from './nar/unpack-nar.ts';

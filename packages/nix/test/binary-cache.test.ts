@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BinaryCache, narHashOf, openBinaryCache, type PathInfo, type StorePath } from '@nex-nix/nix';
-import { describeWith, tempDir } from '@nex-nix/test-kit';
+import { describeEachNix, tempDir } from '@nex-nix/test-kit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { nix, type NixFixture, nixFixture, storePath } from './nix.ts';
+import { type NixFixture, nixFixture, storePath } from './nix.ts';
 import { serve } from './serve.ts';
 
 async function infoOf(cache: BinaryCache, path: StorePath) {
@@ -17,12 +17,12 @@ async function contentOf(cache: BinaryCache, info: PathInfo): Promise<Buffer> {
   return Buffer.concat(await Array.fromAsync(cache.nar(info)));
 }
 
-describeWith(['nix', 'nix-store'], 'openBinaryCache() of what `nix copy` wrote', () => {
+describeEachNix('openBinaryCache() of what `nix copy` wrote', (nix) => {
   let fixture: NixFixture;
   let wanted: Buffer;
   beforeAll(async () => {
-    fixture = await nixFixture({ sign: true });
-    wanted = await nix('nix-store', '--dump', `${fixture.root}${fixture.app}`);
+    fixture = await nixFixture(nix, { sign: true });
+    wanted = await nix.run('nix-store', '--dump', `${fixture.root}${fixture.app}`);
   });
   afterAll(() => fixture[Symbol.asyncDispose]());
 
@@ -92,7 +92,7 @@ describeWith(['nix', 'nix-store'], 'openBinaryCache() of what `nix copy` wrote',
     const folder = await fixture.copyTo('cache-gone', 'compression=none');
     const cache = openBinaryCache(`file://${folder}`);
     const info = await infoOf(cache, fixture.app);
-    await nix('rm', '-r', join(folder, 'nar'));
+    await nix.run('rm', '-r', join(folder, 'nar'));
     await expect(contentOf(cache, info)).rejects.toMatchObject({ code: 'NIX_PATH_NOT_FOUND', kind: 'not-found' });
   });
 });

@@ -16,23 +16,23 @@ import {
   signPathInfo,
   storePathBaseName,
 } from '@nex-nix/nix';
-import { describeWith, startProcess, tempDir, waitFor } from '@nex-nix/test-kit';
+import { describeEachNix, startProcess, tempDir, waitFor } from '@nex-nix/test-kit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { nix, NIX_ENV, type NixFixture, nixFixture, storePath } from './nix.ts';
+import { type NixFixture, nixFixture, storePath } from './nix.ts';
 import { serve } from './serve.ts';
 
 const CHILD = fileURLToPath(new URL('import-child.ts', import.meta.url));
 
-describeWith(['nix', 'nix-store'], 'copyClosure()', () => {
+describeEachNix('copyClosure()', (nix) => {
   let signed: NixFixture;
   let unsigned: NixFixture;
   beforeAll(async () => {
-    [signed, unsigned] = await Promise.all([nixFixture({ sign: true }), nixFixture({ sign: false })]);
+    [signed, unsigned] = await Promise.all([nixFixture(nix, { sign: true }), nixFixture(nix, { sign: false })]);
   });
   afterAll(() => Promise.all([signed[Symbol.asyncDispose](), unsigned[Symbol.asyncDispose]()]));
 
-  const sourceOf = (fixture: NixFixture) => new NixStore({ root: fixture.root, env: NIX_ENV });
-  const contentOf = async (path: string) => (await nix('nix-store', '--dump', path)).toString('base64');
+  const sourceOf = (fixture: NixFixture) => new NixStore({ root: fixture.root, env: nix.env });
+  const contentOf = async (path: string) => (await nix.run('nix-store', '--dump', path)).toString('base64');
 
   it('copies a closure out of a Nix store, references first, with progress; a second time nothing', async () => {
     await using dir = await tempDir();

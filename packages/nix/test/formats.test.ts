@@ -11,14 +11,14 @@ import {
   publicKeyOf,
   signPathInfo,
 } from '@nex-nix/nix';
-import { describeWith } from '@nex-nix/test-kit';
+import { describeEachNix } from '@nex-nix/test-kit';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { nix, type NixFixture, nixFixture } from './nix.ts';
+import { type NixFixture, nixFixture } from './nix.ts';
 
-describeWith(['nix', 'nix-store'], 'formats and real Nix', () => {
+describeEachNix('formats and real Nix', (nix) => {
   let fixture: NixFixture;
   beforeAll(async () => {
-    fixture = await nixFixture({ sign: true });
+    fixture = await nixFixture(nix, { sign: true });
   });
   afterAll(() => fixture[Symbol.asyncDispose]());
 
@@ -49,7 +49,7 @@ describeWith(['nix', 'nix-store'], 'formats and real Nix', () => {
     const key = generateSecretKey('ours-1');
     const cache = await fixture.copyTo('resigned', 'compression=none');
     const pull = (name: string) =>
-      nix(
+      nix.run(
         'nix',
         '--option',
         'trusted-public-keys',
@@ -61,7 +61,7 @@ describeWith(['nix', 'nix-store'], 'formats and real Nix', () => {
         `local?root=${join(fixture.dir, name)}`,
         fixture.app,
       );
-    await expect(pull('refused')).rejects.toThrow('lacks a valid signature');
+    await expect(pull('refused')).rejects.toThrow(/lacks a (valid )?signature/);
     for (const file of (await readdir(cache)).filter((name) => name.endsWith('.narinfo'))) {
       const info = parseNarInfo(await readFile(join(cache, file), 'utf8'));
       await writeFile(join(cache, file), formatNarInfo({ ...info, signatures: [signPathInfo(info, key)] }));
@@ -73,15 +73,15 @@ describeWith(['nix', 'nix-store'], 'formats and real Nix', () => {
 
   it('content addresses of every kind give the paths that Nix gives', async () => {
     const dir = join(fixture.dir, 'content');
-    await nix('mkdir', dir);
+    await nix.run('mkdir', dir);
     await writeFile(join(dir, 'file'), 'some content');
     const store = ['--store', fixture.store];
     const added = [
-      await nix('nix', ...store, 'store', 'add-path', '--name', 'a-folder', dir),
-      await nix('nix', ...store, 'store', 'add-path', '--name', 'a-file', join(dir, 'file')),
-      await nix('nix', ...store, 'store', 'add-file', '--name', 'flat', join(dir, 'file')),
-      await nix('nix-store', ...store, '--add-fixed', 'sha512', join(dir, 'file')),
-      await nix(
+      await nix.run('nix', ...store, 'store', 'add-path', '--name', 'a-folder', dir),
+      await nix.run('nix', ...store, 'store', 'add-path', '--name', 'a-file', join(dir, 'file')),
+      await nix.run('nix', ...store, 'store', 'add-file', '--name', 'flat', join(dir, 'file')),
+      await nix.run('nix-store', ...store, '--add-fixed', 'sha512', join(dir, 'file')),
+      await nix.run(
         'nix',
         ...store,
         'eval',
@@ -89,10 +89,10 @@ describeWith(['nix', 'nix-store'], 'formats and real Nix', () => {
         '--expr',
         'builtins.toFile "text" "see ${builtins.toFile "other" "x"}"',
       ),
-      await nix('nix-store', ...store, '--add-fixed', 'sha1', join(dir, 'file')),
+      await nix.run('nix-store', ...store, '--add-fixed', 'sha1', join(dir, 'file')),
     ].map((path) => path.toString().trim());
     const cache = join(fixture.dir, 'addressed');
-    await nix('nix', ...store, 'copy', '--to', `file://${cache}?compression=none`, ...added);
+    await nix.run('nix', ...store, 'copy', '--to', `file://${cache}?compression=none`, ...added);
     const trust = async (path: string | undefined) => {
       const file = `${path?.slice('/nix/store/'.length, '/nix/store/'.length + 32)}.narinfo`;
       return checkTrust(parseNarInfo(await readFile(join(cache, file), 'utf8')), []);

@@ -2,9 +2,9 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { resolveInstallable } from '@nex-nix/nix';
-import { describeWith, tempDir, type TempDir } from '@nex-nix/test-kit';
+import { describeEachNix, tempDir, type TempDir } from '@nex-nix/test-kit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { NIX_ENV, storePath } from './nix.ts';
+import { storePath } from './nix.ts';
 
 /** Builds in a second: the builder is the machine's own shell. */
 const FLAKE = `{
@@ -53,14 +53,14 @@ describe('resolveInstallable()', () => {
   });
 });
 
-describeWith(['nix'], 'resolveInstallable() with Nix', () => {
+describeEachNix('resolveInstallable() with Nix', (nix) => {
   let dir: TempDir;
   const before = { ...process.env };
   beforeAll(async () => {
     dir = await tempDir();
     await writeFile(join(dir.path, 'flake.nix'), FLAKE);
     // What a user has in the environment, `nix` gets.
-    process.env['NIX_CONFIG'] = NIX_ENV['NIX_CONFIG'];
+    process.env['NIX_CONFIG'] = nix.env['NIX_CONFIG'];
   });
   afterAll(async () => {
     if (before['NIX_CONFIG'] === undefined) delete process.env['NIX_CONFIG'];

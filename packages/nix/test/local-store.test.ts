@@ -5,8 +5,8 @@ import { DatabaseSync } from 'node:sqlite';
 import { dumpNar, LocalStore, narHashOf, type PathInfo, type StorePath, storePathBaseName } from '@nex-nix/nix';
 import { tempDir } from '@nex-nix/test-kit';
 import { describe, expect, it } from 'vitest';
-import { contentAddressedPath, formatContentAddress } from '../src/content-address.ts';
-import { removeTree } from '../src/remove-tree.ts';
+import { contentAddressedPath, formatContentAddress } from '../src/formats/content-address.ts';
+import { removeTree } from '../src/nar/remove-tree.ts';
 import { storePath } from './nix.ts';
 
 async function* bytes(...parts: Uint8Array[]): AsyncGenerator<Uint8Array, void> {

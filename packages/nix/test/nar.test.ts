@@ -2,11 +2,10 @@ import { createHash, randomBytes } from 'node:crypto';
 import { chmod, lstat, mkdir, readdir, readlink, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { dumpNar, narHashOf, readNar, unpackNar } from '@nex-nix/nix';
-import { describeWith, startProcess, tempDir } from '@nex-nix/test-kit';
+import { describeEachNix, startProcess, tempDir } from '@nex-nix/test-kit';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { removeTree } from '../src/remove-tree.ts';
-import { nix, nixWithInput } from './nix.ts';
+import { removeTree } from '../src/nar/remove-tree.ts';
 
 async function dump(path: string): Promise<Buffer> {
   const chunks = await Array.fromAsync(dumpNar(path));
@@ -178,7 +177,7 @@ describe('dumpNar()', () => {
   });
 });
 
-describeWith(['nix-store'], 'NARs and nix-store', () => {
+describeEachNix('NARs and nix-store', (nix) => {
   it('are the same both ways', async () => {
     await using dir = await tempDir();
     const [tree, ours, theirs] = ['tree', 'ours', 'theirs'].map((name) => join(dir.path, name)) as [
@@ -187,16 +186,16 @@ describeWith(['nix-store'], 'NARs and nix-store', () => {
       string,
     ];
     await writeTree(tree);
-    const nar = await nix('nix-store', '--dump', tree);
+    const nar = await nix.run('nix-store', '--dump', tree);
     expect(nar.equals(await dump(tree))).toBe(true);
 
     const { narHash, narSize } = await unpackNar(cut(nar, 100_000), ours);
     expect(narSize).toBe(nar.length);
-    expect(narHash).toBe(`sha256:${(await nix('nix', 'hash', 'path', '--base32', tree)).toString().trim()}`);
-    expect(nar.equals(await nix('nix-store', '--dump', ours))).toBe(true);
+    expect(narHash).toBe(`sha256:${(await nix.run('nix', 'hash', 'path', '--base32', tree)).toString().trim()}`);
+    expect(nar.equals(await nix.run('nix-store', '--dump', ours))).toBe(true);
 
-    await nixWithInput(await dump(ours), 'nix-store', '--restore', theirs);
-    expect(nar.equals(await nix('nix-store', '--dump', theirs))).toBe(true);
+    await nix.runWithInput(await dump(ours), 'nix-store', '--restore', theirs);
+    expect(nar.equals(await nix.run('nix-store', '--dump', theirs))).toBe(true);
   });
 
   it('are the same for single files and links', async () => {
@@ -205,7 +204,7 @@ describeWith(['nix-store'], 'NARs and nix-store', () => {
     await symlink('tgt', join(dir.path, 'link'));
     for (const name of ['file', 'link']) {
       const path = join(dir.path, name);
-      expect((await nix('nix-store', '--dump', path)).equals(await dump(path))).toBe(true);
+      expect((await nix.run('nix-store', '--dump', path)).equals(await dump(path))).toBe(true);
     }
   });
 });

@@ -1,15 +1,15 @@
 import { join } from 'node:path';
 import { NixStore, queryClosure } from '@nex-nix/nix';
-import { describeWith } from '@nex-nix/test-kit';
+import { describeEachNix } from '@nex-nix/test-kit';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { nix, NIX_ENV, type NixFixture, nixFixture, storePath } from './nix.ts';
+import { type NixFixture, nixFixture, storePath } from './nix.ts';
 
-describeWith(['nix', 'nix-store'], 'NixStore', () => {
+describeEachNix('NixStore', (nix) => {
   let fixture: NixFixture;
   let store: NixStore;
   beforeAll(async () => {
-    fixture = await nixFixture({ sign: true });
-    store = new NixStore({ root: fixture.root, env: NIX_ENV });
+    fixture = await nixFixture(nix, { sign: true });
+    store = new NixStore({ root: fixture.root, env: nix.env });
   });
   afterAll(() => fixture[Symbol.asyncDispose]());
 
@@ -44,7 +44,7 @@ describeWith(['nix', 'nix-store'], 'NixStore', () => {
     const info = await store.pathInfo(fixture.app);
     if (info === undefined) throw new Error('it is gone');
     const nar = Buffer.concat(await Array.fromAsync(store.nar(info)));
-    expect(nar.equals(await nix('nix-store', '--dump', `${fixture.root}${fixture.app}`))).toBe(true);
+    expect(nar.equals(await nix.run('nix-store', '--dump', `${fixture.root}${fixture.app}`))).toBe(true);
     expect(nar).toHaveLength(info.narSize);
   });
 
@@ -58,7 +58,7 @@ describeWith(['nix', 'nix-store'], 'NixStore', () => {
   });
 
   it('passes on what Nix complains of, and stops when it is told to', async () => {
-    const broken = new NixStore({ root: join(fixture.keyFile, 'x'), env: NIX_ENV });
+    const broken = new NixStore({ root: join(fixture.keyFile, 'x'), env: nix.env });
     await expect(broken.pathInfo(fixture.app)).rejects.toMatchObject({ code: 'NIX_COMMAND_FAILED' });
     const signal = AbortSignal.abort(new Error('enough'));
     await expect(store.pathInfo(fixture.app, { signal })).rejects.toThrow('enough');

@@ -1,31 +1,8 @@
-import { execFile } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { promisify } from 'node:util';
 import { encodeNixBase32, parsePublicKey, type PublicKey, type StorePath, storePathFromBaseName } from '@nex-nix/nix';
-import { tempDir } from '@nex-nix/test-kit';
-
-const run = promisify(execFile);
-
-/** Real Nix, offline, as root, without its own sandbox. */
-export const NIX_ENV: NodeJS.ProcessEnv = {
-  ...process.env,
-  NIX_CONFIG: 'substituters =\nsandbox = false\nbuild-users-group =\nexperimental-features = nix-command flakes',
-};
-
-/** stdout of a Nix command, as bytes. */
-export async function nix(command: string, ...args: string[]): Promise<Buffer> {
-  const { stdout } = await run(command, args, { env: NIX_ENV, encoding: 'buffer', maxBuffer: 256 * 1024 * 1024 });
-  return stdout;
-}
-
-/** Runs a Nix command with `input` on stdin. */
-export async function nixWithInput(input: Uint8Array, command: string, ...args: string[]): Promise<void> {
-  const running = run(command, args, { env: NIX_ENV });
-  running.child.stdin?.end(input);
-  await running;
-}
+import { type RealNix, tempDir } from '@nex-nix/test-kit';
 
 /** A chroot store of real Nix with an input-addressed closure: `app` refers to `lib`, `lib` to itself. */
 export interface NixFixture extends AsyncDisposable {
@@ -41,7 +18,7 @@ export interface NixFixture extends AsyncDisposable {
   copyTo(name: string, settings: string): Promise<string>;
 }
 
-export async function nixFixture({ sign }: { sign: boolean }): Promise<NixFixture> {
+export async function nixFixture(nix: RealNix, { sign }: { sign: boolean }): Promise<NixFixture> {
   const dir = await tempDir('nex-nix-');
   const root = join(dir.path, 'root');
   const store = `local?root=${root}`;
@@ -54,14 +31,13 @@ export async function nixFixture({ sign }: { sign: boolean }): Promise<NixFixtur
     'etc/random': randomBytes(100_000),
   });
   await chmod(`${root}${app}/bin/app`, 0o755);
-  const records = [await registration(root, lib, [lib]), await registration(root, app, [lib])];
-  await nixWithInput(Buffer.from(records.join('')), 'nix-store', '--store', store, '--load-db');
+  const records = [await registration(nix, root, lib, [lib]), await registration(nix, root, app, [lib])];
+  await nix.runWithInput(Buffer.from(records.join('')), 'nix-store', '--store', store, '--load-db');
 
-  await writeFile(keyFile, await nix('nix', 'key', 'generate-secret', '--key-name', 'test-1'));
-  const converting = run('nix', ['key', 'convert-secret-to-public'], { env: NIX_ENV });
-  converting.child.stdin?.end(await nix('cat', keyFile));
-  const publicKey = parsePublicKey((await converting).stdout);
-  if (sign) await nix('nix', '--store', store, 'store', 'sign', '-k', keyFile, '-r', app);
+  await writeFile(keyFile, await nix.run('nix', 'key', 'generate-secret', '--key-name', 'test-1'));
+  const converted = await nix.runWithInput(await readFile(keyFile), 'nix', 'key', 'convert-secret-to-public');
+  const publicKey = parsePublicKey(converted.toString());
+  if (sign) await nix.run('nix', '--store', store, 'store', 'sign', '-k', keyFile, '-r', app);
 
   return {
     dir: dir.path,
@@ -73,7 +49,7 @@ export async function nixFixture({ sign }: { sign: boolean }): Promise<NixFixtur
     publicKey,
     async copyTo(name, settings) {
       const cache = join(dir.path, name);
-      await nix('nix', '--store', store, 'copy', '--to', `file://${cache}?${settings}`, app);
+      await nix.run('nix', '--store', store, 'copy', '--to', `file://${cache}?${settings}`, app);
       return cache;
     },
     [Symbol.asyncDispose]: () => dir[Symbol.asyncDispose](),
@@ -94,8 +70,8 @@ async function writeContent(root: string, path: StorePath, files: Record<string,
 }
 
 /** What `nix-store --load-db` reads: path, NAR hash in base 16, NAR size, deriver, references. */
-async function registration(root: string, path: StorePath, references: StorePath[]): Promise<string> {
-  const nar = await nix('nix-store', '--dump', `${root}${path}`);
+async function registration(nix: RealNix, root: string, path: StorePath, references: StorePath[]): Promise<string> {
+  const nar = await nix.run('nix-store', '--dump', `${root}${path}`);
   const hash = createHash('sha256').update(nar).digest('hex');
   return [path, hash, nar.length, storePath('x.drv'), references.length, ...references, ''].join('\n');
 }

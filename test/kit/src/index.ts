@@ -6,3 +6,5 @@ export { tempDir } from './temp-dir.ts';
 export type { TempDir } from './temp-dir.ts';
 export { describeWith, findTool } from './tools.ts';
 export { waitFor } from './wait-for.ts';
+export { describeEachNix } from './nix.ts';
+export type { RealNix } from './nix.ts';

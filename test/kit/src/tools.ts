@@ -3,13 +3,13 @@ import { homedir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { describe } from 'vitest';
 
-/** Where tools may lie that only tests need: `NEX_TEST_TOOLS`, or a folder of the user's cache. */
-const TEST_TOOLS = process.env['NEX_TEST_TOOLS'] ?? join(homedir(), '.cache/nex-nix-tools/bin');
+/** Where tools lie that only tests need, programs in `bin`: `NEX_TEST_TOOLS`, or a folder of the user's cache. */
+export const TEST_TOOLS = process.env['NEX_TEST_TOOLS'] ?? join(homedir(), '.cache/nex-nix-tools');
 
 /** Absolute path of an executable on PATH, in the sbin folders, which PATH often lacks, or among the test tools; or undefined. */
 export function findTool(name: string): string | undefined {
   const path = (process.env['PATH'] ?? '').split(delimiter);
-  const folders = path.concat('/usr/local/sbin', '/usr/sbin', '/sbin', TEST_TOOLS);
+  const folders = path.concat('/usr/local/sbin', '/usr/sbin', '/sbin', join(TEST_TOOLS, 'bin'));
   for (const folder of folders) {
     if (folder === '') continue;
     const candidate = join(folder, name);
