@@ -8,7 +8,7 @@ export type { NarHash } from './formats/hash.ts';
 export { resolveInstallable } from './nix-store/installable.ts';
 export type { ResolvedInstallable, ResolveInstallableOptions } from './nix-store/installable.ts';
 export { LocalStore } from './local-store/local-store.ts';
-export type { AddOptions, LocalStoreOptions } from './local-store/local-store.ts';
+export type { LocalStoreOptions } from './local-store/local-store.ts';
 export { formatNarInfo, parseNarInfo } from './formats/narinfo.ts';
 export { decodeNixBase32, encodeNixBase32 } from './formats/nixbase32.ts';
 export { NixError } from './nix-error.ts';
@@ -19,7 +19,7 @@ export { fingerprint } from './formats/path-info.ts';
 export type { NarInfo, PathInfo } from './formats/path-info.ts';
 export type { SignalOptions } from './abortable.ts';
 export { queryClosure } from './closure/path-source.ts';
-export type { PathSource } from './closure/path-source.ts';
+export type { AddOptions, PathSource, PathStore } from './closure/path-source.ts';
 export { readNar } from './nar/read-nar.ts';
 export type { NarEvent } from './nar/read-nar.ts';
 export {

@@ -18,6 +18,25 @@ export interface PathSource {
   nar(info: PathInfo, options?: SignalOptions): AsyncIterable<Uint8Array>;
 }
 
+export interface AddOptions extends SignalOptions {
+  /** Where the NAR comes from, for the error messages. */
+  origin?: string | undefined;
+  /** Fulfilled when everything the path refers to is valid: the content may come before that, the record of the path only after. */
+  references?: Promise<unknown> | undefined;
+}
+
+/** Where store paths can go, and come from again: a store or a binary cache. */
+export interface PathStore extends PathSource {
+  /** Those of `paths` that are not valid there, each once. */
+  missing(paths: Iterable<StorePath>, options?: SignalOptions): Promise<StorePath[]>;
+  /**
+   * Adds a path whose uncompressed NAR is `nar`, after its content was verified. When it fails, the path is not there.
+   *
+   * @returns `present` when the path was valid already, or became so meanwhile.
+   */
+  add(info: PathInfo, nar: AsyncIterable<Uint8Array>, options?: AddOptions): Promise<'added' | 'present'>;
+}
+
 /** Path infos asked for at a time. */
 const CONCURRENCY = 16;
 

@@ -8,7 +8,7 @@ import { narHashOf } from '../formats/hash.ts';
 import { NixError } from '../nix-error.ts';
 import type { SignalOptions } from '../abortable.ts';
 import type { PathInfo } from '../formats/path-info.ts';
-import { type PathSource, sortReferencesFirst } from '../closure/path-source.ts';
+import { type AddOptions, type PathStore, sortReferencesFirst } from '../closure/path-source.ts';
 import { removeTree } from '../nar/remove-tree.ts';
 import { StoreDatabase } from './store-database.ts';
 import { STORE_DIR, type StorePath } from '../formats/store-path.ts';
@@ -20,18 +20,13 @@ export interface LocalStoreOptions {
   dir: string;
 }
 
-export interface AddOptions extends SignalOptions {
-  /** Where the NAR comes from, for the error messages. */
-  origin?: string;
-}
-
 /**
  * A store of its own that needs no Nix: a folder and a table of valid paths.
  *
  * A path is either absent or complete, verified and on the disk; a valid path has its whole closure. Several processes
  * may use one store at a time. What a crash left half done is gone after the next {@link LocalStore.open}.
  */
-export class LocalStore implements PathSource, AsyncDisposable {
+export class LocalStore implements PathStore, AsyncDisposable {
   readonly name: string;
   readonly dir: string;
   readonly #db: StoreDatabase;
