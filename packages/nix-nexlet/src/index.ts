@@ -2,6 +2,6 @@ export { NixNexlet } from './nix-nexlet.ts';
 export type { NixNexletOptions } from './nix-nexlet.ts';
 export { NixNexletError } from './nix-nexlet-error.ts';
 export type { NixNexletErrorCode } from './nix-nexlet-error.ts';
-export { findProgram } from './program.ts';
+export { findProgram, requireStandalone } from './program.ts';
 export { DEFAULTS, NixStartRequest, parseSize } from './start-request.ts';
 export type { WorkloadDefaults } from './start-request.ts';

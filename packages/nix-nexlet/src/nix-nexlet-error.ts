@@ -5,6 +5,8 @@ const KINDS = {
   NIX_NEXLET_REQUEST_INVALID: 'usage',
   /** The store path holds no such program, or none that could be chosen. */
   NIX_NEXLET_PROGRAM_NOT_FOUND: 'not-found',
+  /** The program's dynamic loader, or the interpreter that its first line names, is not in the closure. */
+  NIX_NEXLET_INTERPRETER_MISSING: 'refused',
   /** There is a workload of that id, and it has not ended. */
   NIX_NEXLET_WORKLOAD_EXISTS: 'refused',
   /** The workload was stopped while it was being started. */

@@ -1,4 +1,4 @@
-import { mkdir, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseStorePath, type StorePath } from '@nex-nix/nix';
 import { type TempDir, tempDir } from '@nex-nix/test-kit';
@@ -52,6 +52,23 @@ describe('findProgram()', () => {
     for (const program of ['bin/out', 'bin/host', 'bin/up', 'bin/loop']) {
       await expect(find(program, [app])).rejects.toMatchObject({ code: 'NIX_NEXLET_PROGRAM_NOT_FOUND' });
     }
+  });
+
+  it('refuses a program whose interpreter is not in the closure', async () => {
+    const script = (interpreter: string) => `#! ${interpreter} -e\necho hello\n`;
+    const write = (content: string | Buffer) => writeFile(join(realPath(app), 'bin/app'), content, { mode: 0o755 });
+    await executable(other, 'bin/sh');
+    await write(script(`${other}/bin/sh`));
+    expect(await find()).toBe(`${app}/bin/app`);
+    await expect(find(undefined, [app])).rejects.toMatchObject({ code: 'NIX_NEXLET_INTERPRETER_MISSING' });
+    await write(script('/bin/sh'));
+    await expect(find()).rejects.toMatchObject({
+      message: `Cannot run "bin/app" of "${app}": it needs "/bin/sh", which is not in its closure`,
+      hint: expect.stringContaining('CGO_ENABLED=0'),
+    });
+    // This machine's own shell: an ELF executable with a dynamic loader of the machine.
+    await write(await readFile('/bin/sh'));
+    await expect(find()).rejects.toMatchObject({ message: expect.stringMatching(/it needs "\/lib.*ld-linux.*"/) });
   });
 
   it('says which programs there are when the named one is not there', async () => {

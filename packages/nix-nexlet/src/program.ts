@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { access, lstat, readdir, readlink } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { splitStorePath, type StorePath, storePathName } from '@nex-nix/nix';
+import { interpreterOf } from './interpreter.ts';
 import { NixNexletError } from './nix-nexlet-error.ts';
 
 /** Where store paths lie on this machine. */
@@ -23,7 +24,8 @@ const MAX_LINKS = 40;
 /**
  * The absolute path, inside the sandbox, of the program to run.
  * Without a name: the only executable in `bin/`, else `bin/<name of the path without its version>`.
- * Throws NIX_NEXLET_PROGRAM_NOT_FOUND naming the store path and what is there.
+ * Throws NIX_NEXLET_PROGRAM_NOT_FOUND naming the store path and what is there, NIX_NEXLET_INTERPRETER_MISSING when the program
+ * cannot start because its dynamic loader or the interpreter of its script is not in the closure.
  */
 export async function findProgram(store: StoreView, query: ProgramQuery): Promise<string> {
   const program = query.program ?? (await chooseProgram(store, query));
@@ -33,7 +35,17 @@ export async function findProgram(store: StoreView, query: ProgramQuery): Promis
     const names = await programsOf(store, query);
     throw notFound(query, `"${program}" is not an executable file in it`, names);
   }
+  const interpreter = await interpreterOf(outside);
+  if (interpreter !== undefined && (await follow(store, interpreter, query.closure)) === undefined) {
+    throw interpreterMissing(`"${program}" of "${query.storePath}"`, interpreter);
+  }
   return inside;
+}
+
+/** Throws NIX_NEXLET_INTERPRETER_MISSING unless `file`, which is to be a store path by itself, starts without any other file. */
+export async function requireStandalone(file: string): Promise<void> {
+  const interpreter = await interpreterOf(file);
+  if (interpreter !== undefined) throw interpreterMissing(`"${file}"`, interpreter);
 }
 
 async function chooseProgram(store: StoreView, query: ProgramQuery): Promise<string> {
@@ -108,4 +120,14 @@ function notFound(query: ProgramQuery, what: string, names: readonly string[]): 
         ? 'Name a store path that holds a program'
         : `Name one of its programs: ${names.map((name) => `bin/${name}`).join(', ')}`,
   });
+}
+
+function interpreterMissing(what: string, interpreter: string): NixNexletError {
+  return new NixNexletError(
+    'NIX_NEXLET_INTERPRETER_MISSING',
+    `Cannot run ${what}: it needs "${interpreter}", which is not in its closure`,
+    {
+      hint: 'Build it with Nix, which brings along what a program needs, or statically (Go: CGO_ENABLED=0, C: -static)',
+    },
+  );
 }
