@@ -41,3 +41,16 @@ async function* iterate<T>(source: AsyncIterable<T>, signal: AbortSignal): Async
     if (!isOver) await iterator.return?.();
   }
 }
+
+/** Waits for `promise`, but no longer than until `signal` aborts: then it throws the reason of that. */
+export async function settled(promise: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => aborted.reject(signal.reason);
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}

@@ -8,17 +8,22 @@ const KINDS = {
   NIX_CONTENT_ADDRESS_INVALID: 'usage',
   NIX_INSTALLABLE_INVALID: 'usage',
   NIX_CACHE_URL_INVALID: 'usage',
+  NIX_NETRC_INVALID: 'usage',
+  NIX_TREE_INVALID: 'usage',
   NIX_PATH_NOT_FOUND: 'not-found',
   NIX_COMMAND_MISSING: 'not-found',
   NIX_PATH_UNTRUSTED: 'refused',
+  NIX_PUBLISH_REFUSED: 'refused',
   NIX_CACHE_REFUSED: 'refused',
   NIX_CACHE_UNREACHABLE: 'unreachable',
   NIX_CACHE_INVALID: 'failed',
+  NIX_CACHE_WRITE_FAILED: 'failed',
   NIX_NARINFO_INVALID: 'failed',
   NIX_PATH_INFO_INVALID: 'failed',
   NIX_CLOSURE_CYCLE: 'failed',
   NIX_COMPRESSION_UNSUPPORTED: 'failed',
   NIX_COMPRESSION_INVALID: 'failed',
+  NIX_LISTING_INVALID: 'failed',
   NIX_NAR_INVALID: 'failed',
   NIX_NAR_SIZE_MISMATCH: 'failed',
   NIX_NAR_HASH_MISMATCH: 'failed',
@@ -29,7 +34,9 @@ const KINDS = {
   NIX_COMMAND_FAILED: 'failed',
   NIX_BUILD_FAILED: 'failed',
   NIX_STORE_INVALID: 'failed',
+  NIX_DATABASE_UNUSABLE: 'failed',
   NIX_STORE_BUSY: 'failed',
+  NIX_STORE_FULL: 'failed',
   NIX_STORE_CLOSED: 'failed',
 } as const satisfies Record<string, ErrorKind>;
 
@@ -37,13 +44,13 @@ const KINDS = {
 export type NixErrorCode = keyof typeof KINDS;
 
 export interface NixErrorOptions extends NexErrorOptions {
-  /** Where in a NAR the fault is, in bytes from its start. */
-  offset?: number;
+  /** Where the fault is: in bytes from the start of a NAR, in characters from the start of a text. */
+  offset?: number | undefined;
 }
 
 /** Every error that this package throws on purpose. */
 export class NixError extends errorClass(KINDS) {
-  /** Where in a NAR the fault is, in bytes from its start (`NIX_NAR_INVALID` only). */
+  /** Where the fault is: in bytes from the start of a NAR, in characters from the start of a text; undefined when it has no place. */
   readonly offset: number | undefined;
 
   constructor(code: NixErrorCode, message: string, options: NixErrorOptions = {}) {

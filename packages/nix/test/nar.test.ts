@@ -1,20 +1,17 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { chmod, lstat, mkdir, readdir, readlink, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { dumpNar, narHashOf, readNar, unpackNar } from '@nex-nix/nix';
+import { dumpNar, narHashOf, narOf, readNar, unpackNar } from '@nex-nix/nix';
 import { describeEachNix, startProcess, tempDir } from '@nex-nix/test-kit';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { removeTree } from '../src/nar/remove-tree.ts';
+import { cut } from './nar-strings.ts';
 
 async function dump(path: string): Promise<Buffer> {
   const chunks = await Array.fromAsync(dumpNar(path));
   expect(Math.max(...chunks.map((chunk) => chunk.length))).toBeLessThanOrEqual(1024 * 1024);
   return Buffer.concat(chunks);
-}
-
-async function* cut(bytes: Uint8Array, size: number): AsyncGenerator<Uint8Array, void> {
-  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
 }
 
 const bytesPath = (dir: string | Buffer, name: Uint8Array) => Buffer.concat([Buffer.from(dir), Buffer.from('/'), name]);
@@ -98,7 +95,7 @@ describe('dumpNar() and unpackNar()', () => {
     await using dir = await tempDir();
     const [from, to] = [join(dir.path, 'from'), join(dir.path, 'to')];
     await writeTree(from);
-    await unpackNar(dumpNar(from), to, { sync: true });
+    await unpackNar(dumpNar(from), to);
     const metadata = async (name: string) => {
       const { mode, mtimeMs } = await lstat(join(to, name));
       return [(mode & 0o7777).toString(8), mtimeMs];
@@ -108,6 +105,20 @@ describe('dumpNar() and unpackNar()', () => {
       expect(await metadata(name)).toEqual(['444', 1000]);
     expect((await metadata('dangling'))[1]).toBe(1000);
     expect(await readlink(join(to, 'dangling'))).toBe('/nonexistent/ü');
+  });
+
+  it('sets it whatever the umask', async () => {
+    await using dir = await tempDir();
+    const code = `
+      import { narOf, unpackNar } from '@nex-nix/nix';
+      const file = (size, executable) => ({ type: 'regular', contents: Buffer.alloc(size), executable });
+      const entries = Object.entries({ a: file(1), b: file(1, true), c: file(1), d: file(2_000_000) });
+      await unpackNar(narOf({ type: 'directory', entries }), ${JSON.stringify(join(dir.path, 'to'))});`;
+    const script = 'umask 077; exec "$0" --conditions=nexsrc --input-type=module -e "$1"';
+    await using child = startProcess('/bin/sh', ['-c', script, process.execPath, code], { cwd: import.meta.dirname });
+    expect(await child.exited, child.output()).toEqual({ code: 0, signal: null });
+    const modes = ['', 'a', 'b', 'c', 'd'].map(async (name) => (await lstat(join(dir.path, 'to', name))).mode & 0o7777);
+    expect(await Promise.all(modes)).toEqual([0o555, 0o444, 0o555, 0o444, 0o444]);
   });
 
   it('keep the NAR in pieces: memory does not grow with the file', async () => {
@@ -136,6 +147,19 @@ describe('unpackNar()', () => {
       code: 'NIX_NAR_SIZE_MISMATCH',
     });
     expect(await readdir(dir.path)).toEqual(['from']);
+  });
+
+  it('stops when it is told to, and leaves nothing behind', async () => {
+    await using dir = await tempDir();
+    const controller = new AbortController();
+    const contents = async function* (): AsyncGenerator<Uint8Array, void> {
+      for (let n = 0; n < 8; n++) yield Buffer.alloc(1_000_000);
+      controller.abort(new Error('enough'));
+      await new Promise(() => undefined);
+    };
+    const nar = narOf({ type: 'regular', contents: contents(), size: 100_000_000 });
+    await expect(unpackNar(nar, join(dir.path, 'to'), { signal: controller.signal })).rejects.toThrow('enough');
+    expect(await readdir(dir.path)).toEqual([]);
   });
 
   it('touches nothing that is already there', async () => {

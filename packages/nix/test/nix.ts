@@ -61,7 +61,8 @@ export function storePath(name: string): StorePath {
   return storePathFromBaseName(`${encodeNixBase32(randomBytes(20))}-${name}`);
 }
 
-async function writeContent(root: string, path: StorePath, files: Record<string, Buffer>): Promise<void> {
+/** Writes files below `path` in the chroot store `root`. */
+export async function writeContent(root: string, path: StorePath, files: Record<string, Buffer>): Promise<void> {
   for (const [name, content] of Object.entries(files)) {
     const file = join(root, path, name);
     await mkdir(dirname(file), { recursive: true });
@@ -70,7 +71,12 @@ async function writeContent(root: string, path: StorePath, files: Record<string,
 }
 
 /** What `nix-store --load-db` reads: path, NAR hash in base 16, NAR size, deriver, references. */
-async function registration(nix: RealNix, root: string, path: StorePath, references: StorePath[]): Promise<string> {
+export async function registration(
+  nix: RealNix,
+  root: string,
+  path: StorePath,
+  references: StorePath[],
+): Promise<string> {
   const nar = await nix.run('nix-store', '--dump', `${root}${path}`);
   const hash = createHash('sha256').update(nar).digest('hex');
   return [path, hash, nar.length, storePath('x.drv'), references.length, ...references, ''].join('\n');

@@ -71,6 +71,8 @@ describe('parsePathInfoJson()', () => {
     ['no hash', JSON.stringify({ [full(APP)]: { ...entry, narHash: undefined } })],
     ['a size of text', JSON.stringify({ [full(APP)]: { ...entry, narSize: '1' } })],
     ['a path outside the store', JSON.stringify({ '/etc/passwd': entry })],
+    ['a path in another store', JSON.stringify({ version: 2, storeDir: '/gnu/store', info: { [APP]: version2 } })],
+    ['an address of nonsense', JSON.stringify({ [full(APP)]: { ...entry, ca: 'fixed:r:sha256:x' } })],
     ['no references', JSON.stringify({ [full(APP)]: { ...entry, references: undefined } })],
   ])('refuses %s', (_, text) => {
     expect(() => parsePathInfoJson(text)).toThrow(expect.objectContaining({ code: 'NIX_PATH_INFO_INVALID' }));

@@ -1,4 +1,4 @@
-import { formatContentAddress } from './content-address.ts';
+import { formatContentAddress, parseContentAddress } from './content-address.ts';
 import { type NarHash, parseHash, parseNarHash } from './hash.ts';
 import { NixError } from '../nix-error.ts';
 import { type PathInfo, sortPaths } from './path-info.ts';
@@ -27,7 +27,8 @@ export function parsePathInfoJson(text: string): PathInfo[] {
 
 function entries(json: unknown): [path: string, entry: unknown][] {
   if (Array.isArray(json)) return json.map((entry: unknown) => [asString(asObject(entry)['path'], 'path'), entry]);
-  const { info } = asObject(json);
+  const { info, storeDir } = asObject(json);
+  if (info !== undefined && storeDir !== STORE_DIR) throw malformed(`storeDir is not "${STORE_DIR}"`);
   return Object.entries(asObject(info ?? json));
 }
 
@@ -78,7 +79,11 @@ function readSignature(value: unknown): string {
 
 /** The text of a narinfo, or the `{ method, hash }` of version 2. */
 function readContentAddress(value: unknown): string | undefined {
-  if (value === undefined || typeof value === 'string') return value;
+  if (value === undefined) return undefined;
+  if (typeof value === 'string') {
+    parseContentAddress(value);
+    return value;
+  }
   const { method, hash } = asObject(value);
   const parsed = parseHash(asString(hash, 'ca'));
   if (method === 'text' || method === 'flat' || method === 'nar') return formatContentAddress({ method, ...parsed });

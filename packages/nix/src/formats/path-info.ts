@@ -24,8 +24,9 @@ export interface NarInfo extends PathInfo {
   readonly url: string;
   /** How the file at `url` is compressed: `none`, `xz`, `zstd`, `gzip`, `br`, `bzip2`, … */
   readonly compression: string;
-  /** Hash of the file at `url`; nobody verifies it. */
+  /** SHA-256 of the file at `url`; neither Nix nor this library verifies it. */
   readonly fileHash?: NarHash;
+  /** Size of the file at `url` in bytes; not verified either. */
   readonly fileSize?: number;
   /** Fields that this version does not know, in order of appearance. */
   readonly extraFields?: readonly (readonly [key: string, value: string])[];

@@ -17,9 +17,13 @@ export interface PublicKey {
 const KEY_SIZE = 32;
 const SIGNATURE_SIZE = 64;
 
-/** A new key; `name` usually looks like `cache.example.org-1`. */
+/**
+ * A new key; `name` usually looks like `cache.example.org-1`.
+ *
+ * @throws {@link NixError} `NIX_KEY_INVALID` when `name` is empty or has a colon or white space.
+ */
 export function generateSecretKey(name: string): SecretKey {
-  checkName(name, name);
+  checkName(name, 'secret key');
   return { name, key: generateKeyPairSync('ed25519').privateKey };
 }
 
@@ -42,7 +46,7 @@ export function parseSecretKey(text: string): SecretKey {
   return { name, key };
 }
 
-/** The form that Nix reads as `secret-key-files`. */
+/** The form that Nix reads as `secret-key-files`, without a line end; keep it from logs. */
 export function formatSecretKey(secret: SecretKey): string {
   const { d = '', x = '' } = secret.key.export({ format: 'jwk' });
   const bytes = Buffer.concat([Buffer.from(d, 'base64url'), Buffer.from(x, 'base64url')]);
@@ -60,6 +64,7 @@ export function parsePublicKey(text: string): PublicKey {
   return { name, key: createPublicKey({ format: 'jwk', key: { kty: 'OKP', crv: 'Ed25519', x } }) };
 }
 
+/** The key that verifies what `secret` signs. */
 export function publicKeyOf(secret: SecretKey): PublicKey {
   return { name: secret.name, key: createPublicKey(secret.key) };
 }
@@ -70,7 +75,7 @@ export function formatPublicKey(key: PublicKey): string {
   return `${key.name}:${Buffer.from(x, 'base64url').toString('base64')}`;
 }
 
-/** A signature for {@link PathInfo.signatures}: `<key name>:<base64>`. */
+/** A signature for {@link PathInfo.signatures}, `<key name>:<base64>`; the same each time, and the one Nix makes. */
 export function signPathInfo(info: PathInfo, key: SecretKey): string {
   return `${key.name}:${sign(null, Buffer.from(fingerprint(info)), key.key).toString('base64')}`;
 }
@@ -83,7 +88,7 @@ export function parseSignature(text: string): { keyName: string; bytes: Buffer }
   return { keyName: text.slice(0, colon), bytes };
 }
 
-/** Whether `signature`, made under the name of `key`, is right for `info`. */
+/** Whether `signature` was made by `key`, under its name, for `info`. A malformed one was not. */
 export function verifySignature(info: PathInfo, signature: string, key: PublicKey): boolean {
   const parsed = parseSignature(signature);
   return parsed?.keyName === key.name && verify(null, Buffer.from(fingerprint(info)), key.key, parsed.bytes);

@@ -3,6 +3,7 @@ import { NixError } from '../nix-error.ts';
 import type { PathInfo } from './path-info.ts';
 import { parseSignature, type PublicKey, verifySignature } from './signing-key.ts';
 
+/** Whether a path may be believed, and because of what or why not; `reason` is the middle of a sentence about the path. */
 export type Trust =
   | { readonly trusted: true; readonly by: 'signature'; readonly keyName: string }
   | { readonly trusted: true; readonly by: 'content-address' }
@@ -11,8 +12,8 @@ export type Trust =
 /**
  * Whether `info` may be believed: one of `keys` signed it, or its path is computed from its content.
  *
- * The second holds only together with a check of the content itself: the NAR hash, and for single files the file's hash,
- * which `LocalStore.add` does.
+ * The second holds only together with a check of the content itself: the NAR hash and {@link contentCheck},
+ * as `LocalStore.add` does. Addresses by MD5 and SHA-1 need a signature, since others can make content with the same hash.
  */
 export function checkTrust(info: PathInfo, keys: readonly PublicKey[]): Trust {
   for (const signature of info.signatures) {

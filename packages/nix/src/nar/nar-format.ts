@@ -29,8 +29,10 @@ export function nameFault(name: Uint8Array): string | undefined {
   if (name.length === 0) return 'is empty';
   if (name.length > MAX_NAME_LENGTH) return `has ${name.length} bytes, at most ${MAX_NAME_LENGTH} are allowed`;
   if (name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e))) return 'is "." or ".."';
-  if (name.includes(0x2f)) return 'contains "/"';
-  if (name.includes(0)) return 'contains a NUL';
+  for (const byte of name) {
+    if (byte === 0x2f) return 'contains "/"';
+    if (byte === 0) return 'contains a NUL';
+  }
   return undefined;
 }
 

@@ -1,4 +1,5 @@
 import { NixError } from '../nix-error.ts';
+import { ByteInput } from './byte-input.ts';
 import {
   MAX_DEPTH,
   MAX_NAME_LENGTH,
@@ -6,6 +7,7 @@ import {
   MAX_TARGET_LENGTH,
   NAR_MAGIC,
   nameFault,
+  narStrings,
   paddingOf,
   targetFault,
 } from './nar-format.ts';
@@ -68,6 +70,11 @@ const FIXED: Partial<Record<State, readonly [expected: Buffer, next: State]>> = 
   'entry-end': [Buffer.from(')'), 'entry-or-end'],
 };
 
+/** What nearly every entry, file and end of an entry consists of. */
+const USUAL_ENTRY = narStrings('entry', '(', 'name');
+const USUAL_FILE = narStrings('node', '(', 'type', 'regular', 'contents');
+const USUAL_END = narStrings(')', ')');
+
 /**
  * A strict, iterative push parser of NARs: whatever it accepts, the writer gives back byte for byte.
  * Memory does not depend on the NAR: at most one string that straddles two chunks is held, and one name per level.
@@ -85,13 +92,7 @@ export class NarParser {
   #left = 0;
   #padding = 0;
 
-  /** The chunk at hand, how far it is read, and how many bytes came before it. */
-  #chunk: Buffer = EMPTY;
-  #at = 0;
-  #before = 0;
-  /** The beginning of a string whose rest is in the next chunk. */
-  readonly #partial = Buffer.allocUnsafe(8 + MAX_TARGET_LENGTH + 8);
-  #partialLength = 0;
+  readonly #input = new ByteInput(8 + MAX_TARGET_LENGTH + 8);
   /** Where what is being read began, for the errors. */
   #stepStart = 0;
 
@@ -103,7 +104,7 @@ export class NarParser {
 
   /** Bytes read so far. */
   get offset(): number {
-    return this.#before + this.#at;
+    return this.#input.seen;
   }
 
   /**
@@ -112,13 +113,9 @@ export class NarParser {
    * @throws {@link NixError} `NIX_NAR_INVALID`, or `NIX_NAR_SIZE_MISMATCH` beyond `maxSize`.
    */
   write(bytes: Uint8Array): void {
-    this.#chunk = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.#at = 0;
-    if (this.#before + bytes.length > this.#maxSize) throw this.#tooLarge();
+    if (this.offset + bytes.length > this.#maxSize) throw this.#tooLarge();
+    this.#input.push(bytes);
     while (this.#step());
-    this.#before += this.#at;
-    this.#chunk = EMPTY;
-    this.#at = 0;
   }
 
   /**
@@ -132,16 +129,36 @@ export class NarParser {
 
   /** Consumes what it can for one state; false when more input is needed. */
   #step(): boolean {
+    this.#skipUsual();
+    this.#stepStart = this.#input.position;
     const state = this.#state;
-    this.#stepStart = this.offset - this.#partialLength;
     if (state === 'data') return this.#readData();
     if (state === 'padding') return this.#readPadding();
     if (state === 'contents') return this.#readContentsLength();
-    if (state === 'name') return this.#readString(MAX_NAME_LENGTH, (name) => this.#acceptName(name));
-    if (state === 'target') return this.#readString(MAX_TARGET_LENGTH, (target) => this.#acceptTarget(target));
-    if (state !== 'done') return this.#readString(MAX_TAG_LENGTH, (tag) => this.#acceptTag(tag));
-    if (this.#at < this.#chunk.length) throw this.#invalid('more bytes follow the end');
+    if (state === 'name') return this.#readString(MAX_NAME_LENGTH);
+    if (state === 'target') return this.#readString(MAX_TARGET_LENGTH);
+    if (state !== 'done') return this.#readString(MAX_TAG_LENGTH);
+    if (!this.#input.isEmpty) throw this.#invalid('more bytes follow the end');
     return false;
+  }
+
+  /** Takes several strings at once where they are the usual ones; what is wrong with others is found string by string. */
+  #skipUsual(): void {
+    if (this.#state === 'entry-or-end') {
+      if (this.#input.skip(USUAL_ENTRY)) this.#state = 'name';
+    } else if (this.#state === 'node-tag') {
+      if (this.#lastNames.length >= MAX_DEPTH || !this.#input.skip(USUAL_FILE)) return;
+      this.#executable = false;
+      this.#state = 'contents';
+    } else if (this.#state === 'node-end') {
+      if (this.#lastNames.length > 0 && this.#input.skip(USUAL_END)) this.#state = 'entry-or-end';
+    }
+  }
+
+  #acceptString(string: Buffer): void {
+    if (this.#state === 'name') this.#acceptName(string);
+    else if (this.#state === 'target') this.#acceptTarget(string);
+    else this.#acceptTag(string);
   }
 
   #acceptTag(tag: Buffer): void {
@@ -213,9 +230,9 @@ export class NarParser {
   }
 
   #readContentsLength(): boolean {
-    const header = this.#take(8);
-    if (header === undefined) return false;
-    const size = readLength(header);
+    if (!this.#input.has(8)) return false;
+    const size = this.#input.peekNumber();
+    this.#input.drop(8);
     const room = this.#maxSize - this.offset;
     if (size === undefined || size > room) {
       if (size === undefined || this.#maxSize === Number.MAX_SAFE_INTEGER)
@@ -230,14 +247,12 @@ export class NarParser {
   }
 
   #readData(): boolean {
-    const length = Math.min(this.#left, this.#chunk.length - this.#at);
-    if (length > 0) {
-      const bytes = this.#chunk.subarray(this.#at, this.#at + length);
-      this.#at += length;
-      this.#left -= length;
-      this.#visitor.data(bytes);
+    if (this.#left > 0) {
+      const bytes = this.#input.takeSome(this.#left);
+      this.#left -= bytes.length;
+      if (bytes.length > 0) this.#visitor.data(bytes);
+      if (this.#left > 0) return false;
     }
-    if (this.#left > 0) return false;
     this.#visitor.fileEnd();
     this.#left = this.#padding;
     this.#state = 'padding';
@@ -245,55 +260,28 @@ export class NarParser {
   }
 
   #readPadding(): boolean {
-    while (this.#left > 0) {
-      if (this.#at >= this.#chunk.length) return false;
-      if (this.#chunk[this.#at] !== 0) throw this.#invalid('padding is not zero', this.offset);
-      this.#at++;
-      this.#left--;
+    this.#left -= this.#input.dropZeros(this.#left);
+    if (this.#left > 0) {
+      if (this.#input.isEmpty) return false;
+      throw this.#invalid('padding is not zero', this.offset);
     }
     this.#state = 'node-end';
     return true;
   }
 
-  /** Hands one whole string to `accept`; false when it is not all there yet. */
-  #readString(maxLength: number, accept: (string: Buffer) => void): boolean {
-    const header = this.#peek(8);
-    if (header === undefined) return false;
-    const length = readLength(header);
+  /** Accepts one whole string; false when it is not all there yet. */
+  #readString(maxLength: number): boolean {
+    const input = this.#input;
+    if (!input.has(8)) return false;
+    const length = input.peekNumber();
     if (length === undefined || length > maxLength) throw this.#invalid(`a string is longer than ${maxLength} bytes`);
-    const bytes = this.#take(8 + length + paddingOf(length));
-    if (bytes === undefined) return false;
-    for (let at = 8 + length; at < bytes.length; at++) {
-      if (bytes[at] !== 0) throw this.#invalid('padding is not zero');
+    const end = 8 + length + paddingOf(length);
+    if (!input.has(end)) return false;
+    for (let at = 8 + length; at < end; at++) {
+      if (input.peek(at) !== 0) throw this.#invalid('padding is not zero', this.#stepStart + at);
     }
-    accept(bytes.subarray(8, 8 + length));
+    this.#acceptString(input.take(end, 8, 8 + length));
     return true;
-  }
-
-  /** The next `length` bytes without moving on; undefined when the input has fewer, which are then kept. */
-  #peek(length: number): Buffer | undefined {
-    if (this.#partialLength === 0) {
-      if (this.#chunk.length - this.#at >= length) return this.#chunk.subarray(this.#at, this.#at + length);
-    }
-    this.#keep(length);
-    return this.#partialLength < length ? undefined : this.#partial.subarray(0, length);
-  }
-
-  #take(length: number): Buffer | undefined {
-    const bytes = this.#peek(length);
-    if (bytes === undefined) return undefined;
-    if (this.#partialLength === 0) this.#at += length;
-    else this.#partialLength = 0;
-    return bytes;
-  }
-
-  /** Moves input to the partial string until that has `length` bytes. */
-  #keep(length: number): void {
-    const wanted = Math.min(length - this.#partialLength, this.#chunk.length - this.#at);
-    if (wanted <= 0) return;
-    this.#chunk.copy(this.#partial, this.#partialLength, this.#at, this.#at + wanted);
-    this.#partialLength += wanted;
-    this.#at += wanted;
   }
 
   #unexpected(found: Buffer, expected: string): NixError {
@@ -312,12 +300,6 @@ export class NarParser {
       `Cannot read the NAR of "${this.#origin}": it is larger than the expected ${this.#maxSize} bytes`,
     );
   }
-}
-
-/** A 64-bit little-endian length, or undefined beyond what a double counts exactly. */
-function readLength(header: Buffer): number | undefined {
-  const high = header.readUInt32LE(4);
-  return high >= 0x200000 ? undefined : high * 0x1_0000_0000 + header.readUInt32LE(0);
 }
 
 function quote(bytes: Buffer): string {

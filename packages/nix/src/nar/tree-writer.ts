@@ -3,41 +3,40 @@ import {
   closeSync,
   constants,
   fchmodSync,
-  fsync as fsyncCallback,
+  fstatSync,
   futimesSync,
   lutimesSync,
   mkdirSync,
-  open as openCallback,
   openSync,
   symlinkSync,
   utimesSync,
   writeSync,
-  writev as writevCallback,
+  write as writeCallback,
 } from 'node:fs';
 import { promisify } from 'node:util';
+import { BLOCK_SIZE, returnBlock, takeBlock } from './blocks.ts';
 import { childPath } from './dump-nar.ts';
 import type { NarVisitor } from './nar-parser.ts';
 import { NixError } from '../nix-error.ts';
 
-const fsync = promisify(fsyncCallback);
-const open = promisify(openCallback);
-const writev = promisify(writevCallback);
+const write = promisify(writeCallback);
 
 /** Modification time of everything in a store, in seconds. */
 const MTIME = 1;
-/** Contents are collected to this many bytes, and then written by another thread; smaller files are written at once. */
-const WRITE_SIZE = 512 * 1024;
 /** Bounds of what other threads have to do at a time. */
-const MAX_WAITING_BYTES = 8 * 1024 * 1024;
+const MAX_WAITING_BLOCKS = 8;
 const MAX_WAITING_FILES = 64;
+const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
 interface OpenFile {
   readonly fd: number;
   readonly path: Buffer;
-  readonly executable: boolean;
-  /** Contents not yet given to be written, and where they belong. */
-  pieces: Buffer[];
-  bytes: number;
+  readonly mode: number;
+  readonly size: number;
+  /** Contents that are collected until they are a block, or all; another thread writes them then. */
+  block: ArrayBuffer | undefined;
+  used: number;
+  /** Where in the file the block belongs. */
   position: number;
   /** Writes under way in other threads. */
   readonly writes: Promise<void>[];
@@ -51,24 +50,23 @@ interface OpenFile {
  */
 export class TreeWriter implements NarVisitor {
   readonly #target: Buffer;
-  readonly #sync: boolean;
   readonly #openDirectories: Buffer[] = [];
-  readonly #closedDirectories: Buffer[] = [];
   #file: OpenFile | undefined;
   readonly #work = new Set<Promise<void>>();
-  #waitingBytes = 0;
+  #waitingBlocks = 0;
   #failures: unknown[] = [];
+  /** Modes that a new file here has as asked for: `chmod` would change nothing. */
+  readonly #exactModes = new Set<number>();
   /** Whether `target` was made by this writer. */
   hasCreated = false;
 
-  constructor(target: string, { sync }: { sync: boolean }) {
+  constructor(target: string) {
     this.#target = Buffer.from(target);
-    this.#sync = sync;
   }
 
-  /** Whether the caller should {@link drain} before it goes on. */
+  /** Whether the caller should wait for {@link ready} before it goes on. */
   get isBusy(): boolean {
-    return this.#waitingBytes > MAX_WAITING_BYTES || this.#work.size > MAX_WAITING_FILES || this.#failures.length > 0;
+    return this.#waitingBlocks > MAX_WAITING_BLOCKS || this.#work.size > MAX_WAITING_FILES || this.#failures.length > 0;
   }
 
   directory(name: Buffer): void {
@@ -84,7 +82,6 @@ export class TreeWriter implements NarVisitor {
       chmodSync(path, 0o555);
       utimesSync(path, MTIME, MTIME);
     });
-    if (this.#sync) this.#closedDirectories.push(path);
   }
 
   symlink(name: Buffer, target: Buffer): void {
@@ -95,53 +92,59 @@ export class TreeWriter implements NarVisitor {
     });
   }
 
-  file(name: Buffer, { executable }: { executable: boolean }): void {
+  file(name: Buffer, { executable, size }: { executable: boolean; size: number }): void {
     const path = this.#pathOf(name);
-    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-    const fd = this.#attempt(path, () => openSync(path, flags, 0o600));
-    this.#file = { fd, path, executable, pieces: [], bytes: 0, position: 0, writes: [] };
+    const mode = executable ? 0o555 : 0o444;
+    const fd = this.#attempt(path, () => openSync(path, CREATE, mode));
+    this.#file = { fd, path, mode, size, block: undefined, used: 0, position: 0, writes: [] };
   }
 
+  /** Copies or writes `bytes`: they may change when this has returned. */
   data(bytes: Buffer): void {
     const file = this.#file;
     if (file === undefined) return;
-    file.pieces.push(bytes);
-    file.bytes += bytes.length;
-    if (file.bytes >= WRITE_SIZE) this.#writeElsewhere(file);
+    if (bytes.length === file.size && file.size <= BLOCK_SIZE) return this.#writeHere(file, bytes);
+    for (let at = 0; at < bytes.length;) {
+      file.block ??= takeBlock();
+      const part = bytes.subarray(at, at + BLOCK_SIZE - file.used);
+      new Uint8Array(file.block).set(part, file.used);
+      file.used += part.length;
+      at += part.length;
+      if (file.used === BLOCK_SIZE) this.#writeElsewhere(file, file.block);
+    }
   }
 
   fileEnd(): void {
     const file = this.#file;
     if (file === undefined) return;
-    if (file.writes.length === 0) {
-      this.#attempt(file.path, () => {
-        for (const piece of file.pieces) writeWhole(file.fd, piece);
-        seal(file);
-      });
-      this.#file = undefined;
-      if (this.#sync) this.#track(syncAndClose(file.fd), file.path);
-      else closeSync(file.fd);
-      return;
+    if (file.block !== undefined) {
+      if (file.writes.length > 0) this.#writeElsewhere(file, file.block);
+      else {
+        this.#writeHere(file, new Uint8Array(file.block, 0, file.used));
+        returnBlock(file.block);
+      }
     }
-    if (file.bytes > 0) this.#writeElsewhere(file);
     this.#file = undefined;
-    this.#track(this.#completeLater(file), file.path);
+    if (file.writes.length > 0) return this.#track(this.#completeLater(file), file.path);
+    try {
+      this.#attempt(file.path, () => this.#seal(file));
+    } finally {
+      closeSync(file.fd);
+    }
   }
 
-  /** Waits until other threads have caught up. */
-  async drain(): Promise<void> {
+  /** Waits until other threads have caught up enough. */
+  async ready(): Promise<void> {
+    while (this.isBusy) {
+      if (this.#failures.length > 0) throw this.#failures[0];
+      await Promise.race(this.#work);
+    }
+  }
+
+  /** Waits until everything is written. */
+  async finish(): Promise<void> {
     await Promise.all(this.#work);
     if (this.#failures.length > 0) throw this.#failures[0];
-  }
-
-  /** Waits until everything is written (and on the disk, if so asked). */
-  async finish(): Promise<void> {
-    await this.drain();
-    for (const path of this.#closedDirectories) {
-      this.#track(syncDirectory(path), path);
-      if (this.isBusy) await this.drain();
-    }
-    await this.drain();
   }
 
   /** Waits for other threads and closes what is open; what they say does not matter any more. */
@@ -155,15 +158,25 @@ export class TreeWriter implements NarVisitor {
     await Promise.all(this.#work);
   }
 
-  #writeElsewhere(file: OpenFile): void {
-    const { pieces, bytes, position } = file;
-    file.pieces = [];
-    file.bytes = 0;
-    file.position += bytes;
-    this.#waitingBytes += bytes;
-    const write = writeAll(file.fd, pieces, position).finally(() => (this.#waitingBytes -= bytes));
-    file.writes.push(write);
-    this.#track(write, file.path);
+  /** For contents of at most a block: another thread would take longer. */
+  #writeHere({ fd, path }: OpenFile, bytes: Uint8Array): void {
+    this.#attempt(path, () => {
+      for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at);
+    });
+  }
+
+  #writeElsewhere(file: OpenFile, block: ArrayBuffer): void {
+    const { fd, used, position } = file;
+    file.block = undefined;
+    file.used = 0;
+    file.position += used;
+    this.#waitingBlocks++;
+    const done = writeAll(fd, new Uint8Array(block, 0, used), position).finally(() => {
+      this.#waitingBlocks--;
+      returnBlock(block);
+    });
+    file.writes.push(done);
+    this.#track(done, file.path);
   }
 
   async #completeLater(file: OpenFile): Promise<void> {
@@ -171,16 +184,22 @@ export class TreeWriter implements NarVisitor {
     // A failed write is reported where it is tracked.
     if (results.some(({ status }) => status === 'rejected')) return closeSync(file.fd);
     try {
-      seal(file);
-    } catch (error) {
+      this.#seal(file);
+    } finally {
       closeSync(file.fd);
-      throw error;
     }
-    if (this.#sync) await syncAndClose(file.fd);
-    else closeSync(file.fd);
   }
 
-  /** Keeps count of `work`; its failure is thrown by the next {@link drain}. */
+  /** Gives a complete file its metadata. The mode was asked for when it was made: it differs where the umask or an ACL took from it. */
+  #seal({ fd, mode }: OpenFile): void {
+    if (!this.#exactModes.has(mode)) {
+      if ((fstatSync(fd).mode & 0o7777) === mode) this.#exactModes.add(mode);
+      else fchmodSync(fd, mode);
+    }
+    futimesSync(fd, MTIME, MTIME);
+  }
+
+  /** Keeps count of `work`; its failure is thrown by the next {@link ready} or {@link finish}. */
   #track(work: Promise<void>, path: Buffer): void {
     const settled = work
       .catch((error: unknown) => void this.#failures.push(failed(path, error)))
@@ -204,47 +223,11 @@ export class TreeWriter implements NarVisitor {
   }
 }
 
-function seal({ fd, executable }: OpenFile): void {
-  fchmodSync(fd, executable ? 0o555 : 0o444);
-  futimesSync(fd, MTIME, MTIME);
-}
-
-function writeWhole(fd: number, bytes: Buffer): void {
-  for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at);
-}
-
-async function writeAll(fd: number, pieces: Buffer[], start: number): Promise<void> {
-  let position = start;
-  let rest = pieces;
-  while (rest.length > 0) {
-    const { bytesWritten } = await writev(fd, rest, position);
-    position += bytesWritten;
-    rest = withoutFirst(rest, bytesWritten);
+async function writeAll(fd: number, bytes: Uint8Array, position: number): Promise<void> {
+  for (let at = 0; at < bytes.length;) {
+    const { bytesWritten } = await write(fd, bytes, at, bytes.length - at, position + at);
+    at += bytesWritten;
   }
-}
-
-function withoutFirst(pieces: Buffer[], bytes: number): Buffer[] {
-  let left = bytes;
-  let at = 0;
-  for (; at < pieces.length; at++) {
-    const length = pieces[at]?.length ?? 0;
-    if (length > left) break;
-    left -= length;
-  }
-  const [first, ...others] = pieces.slice(at);
-  return first === undefined ? [] : [first.subarray(left), ...others];
-}
-
-async function syncAndClose(fd: number): Promise<void> {
-  try {
-    await fsync(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-async function syncDirectory(path: Buffer | string): Promise<void> {
-  await syncAndClose(await open(path, constants.O_RDONLY | constants.O_DIRECTORY));
 }
 
 function failed(path: Buffer, cause: unknown): NixError {

@@ -1,46 +1,56 @@
-import { createHash } from 'node:crypto';
-import { abortable } from '../abortable.ts';
-import { type NarHash, narHashOf } from '../formats/hash.ts';
+import { abortable, type SignalOptions } from '../abortable.ts';
+import type { NarHash } from '../formats/hash.ts';
+import { NarHasher } from './nar-hasher.ts';
 import { NarParser } from './nar-parser.ts';
-import type { SignalOptions } from '../abortable.ts';
 import { removeTree } from './remove-tree.ts';
 import { TreeWriter } from './tree-writer.ts';
 
 export interface UnpackNarOptions extends SignalOptions {
   /** Most bytes the NAR may have. */
   maxSize?: number | undefined;
-  /** Wait until files and folders are on the disk (fsync). */
-  sync?: boolean | undefined;
   /** What the NAR is of, for the error messages. */
   origin?: string | undefined;
+  /** `false`: do not hash the NAR, because that happens elsewhere. */
+  hash?: boolean | undefined;
 }
 
 /**
  * Unpacks an uncompressed NAR to `target`, which must not exist, with the metadata Nix gives: files 0444 or 0555, folders 0555,
  * modification time 1. Nothing is written outside `target`; when it fails, `target` is gone again.
- * The chunks of `source` must not change after they were handed out.
+ * A chunk of `source` is not needed any more when the next is asked for. Large files are written, and large NARs hashed, by other threads.
  *
- * @returns hash and size of the NAR, computed in the same pass.
+ * @returns hash (unless `hash` is `false`) and size of the NAR, computed in the same pass.
  * @throws {@link NixError} `NIX_NAR_INVALID`, `NIX_NAR_SIZE_MISMATCH` beyond `maxSize`, `NIX_UNPACK_FAILED` when the disk refuses.
  */
 export async function unpackNar(
   source: AsyncIterable<Uint8Array>,
   target: string,
+  options: UnpackNarOptions & { hash: false },
+): Promise<{ narSize: number }>;
+export async function unpackNar(
+  source: AsyncIterable<Uint8Array>,
+  target: string,
+  options?: UnpackNarOptions & { hash?: true | undefined },
+): Promise<{ narHash: NarHash; narSize: number }>;
+export async function unpackNar(
+  source: AsyncIterable<Uint8Array>,
+  target: string,
   options: UnpackNarOptions = {},
-): Promise<{ narHash: NarHash; narSize: number }> {
-  const hash = createHash('sha256');
-  const writer = new TreeWriter(target, { sync: options.sync ?? false });
-  const parser = new NarParser(writer, { maxSize: options.maxSize, origin: options.origin ?? target });
+): Promise<{ narHash?: NarHash; narSize: number }> {
+  const { hash = true, maxSize, signal } = options;
+  const writer = new TreeWriter(target);
+  const parser = new NarParser(writer, { maxSize, origin: options.origin ?? target });
+  using hasher = hash ? new NarHasher() : undefined;
   try {
-    for await (const chunk of abortable(source, options.signal)) {
-      // Large files are written by other threads while this one hashes.
+    for await (const chunk of abortable(source, signal)) {
       parser.write(chunk);
-      hash.update(chunk);
-      if (writer.isBusy) await writer.drain();
+      await hasher?.update(chunk);
+      if (writer.isBusy) await writer.ready();
     }
     parser.end();
     await writer.finish();
-    return { narHash: narHashOf(hash.digest()), narSize: parser.offset };
+    const narHash = await hasher?.digest();
+    return { ...(narHash === undefined ? {} : { narHash }), narSize: parser.offset };
   } catch (error) {
     await writer.abandon();
     if (writer.hasCreated) await removeTree(target);

@@ -1,0 +1,55 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { startProcess, tempDir } from '@nex-nix/test-kit';
+import { describe, expect, it } from 'vitest';
+import { narHashOf } from '../formats/hash.ts';
+import { BLOCK_SIZE } from './blocks.ts';
+import { NarHasher } from './nar-hasher.ts';
+
+const RANDOM = randomBytes(12 * BLOCK_SIZE + 1);
+
+/** The hash of `bytes` given in pieces of `size` through memory that changes right after each. */
+async function hashOf(bytes: Uint8Array, size: number): Promise<string> {
+  using hasher = new NarHasher();
+  const piece = Buffer.alloc(size);
+  for (let at = 0; at < bytes.length; at += size) {
+    const part = bytes.subarray(at, at + size);
+    piece.set(part);
+    await hasher.update(piece.subarray(0, part.length));
+    piece.fill(0xee);
+  }
+  return await hasher.digest();
+}
+
+const expected = (bytes: Uint8Array) => narHashOf(createHash('sha256').update(bytes).digest());
+
+describe('NarHasher', () => {
+  it('gives the hash for any size, here or in another thread', async () => {
+    const blocks = [0, 1, 4, 5, 6, 12].flatMap((count) => [count * BLOCK_SIZE, count * BLOCK_SIZE + 1]);
+    for (const length of [1, 100, ...blocks]) {
+      const bytes = RANDOM.subarray(0, length);
+      for (const size of [65_536, 1_000_000])
+        expect([length, await hashOf(bytes, size)]).toEqual([length, expected(bytes)]);
+    }
+  });
+
+  it('gives the hash of each of several at a time', async () => {
+    const parts = Array.from({ length: 8 }, (_, n) => RANDOM.subarray(n, RANDOM.length - n * 100_000));
+    expect(await Promise.all(parts.map((part) => hashOf(part, 70_000)))).toEqual(parts.map(expected));
+  });
+
+  it('keeps the process alive until it is done or given up, and no longer', async () => {
+    await using dir = await tempDir();
+    const code = `
+      import { narOf, unpackNar } from '@nex-nix/nix';
+      const size = 20_000_000;
+      const tree = (length) => ({ type: 'regular', size, contents: (async function* () { yield Buffer.alloc(length); })() });
+      await unpackNar(narOf(tree(size - 1)), ${JSON.stringify(join(dir.path, 'a'))}).catch(({ code }) => console.log(code));
+      console.log((await unpackNar(narOf(tree(size)), ${JSON.stringify(join(dir.path, 'b'))})).narSize);`;
+    await using child = startProcess(process.execPath, ['--conditions=nexsrc', '--input-type=module', '-e', code], {
+      cwd: import.meta.dirname,
+    });
+    expect(await child.exited, child.output()).toEqual({ code: 0, signal: null });
+    expect(child.stdout()).toBe('NIX_TREE_INVALID\n20000112\n');
+  });
+});
