@@ -1,14 +1,16 @@
-import { type CacheTransport, fileTransport } from './cache-transport.ts';
-import { decompress } from './decompress.ts';
-import { httpTransport } from './http-transport.ts';
-import { parseNarInfo } from '../formats/narinfo.ts';
-import { NixError } from '../nix-error.ts';
 import type { SignalOptions } from '../abortable.ts';
-import type { NarInfo, PathInfo } from '../formats/path-info.ts';
-import type { PathSource } from '../closure/path-source.ts';
-import { STORE_DIR, type StorePath, storePathHash } from '../formats/store-path.ts';
+import { authorizationFor, type AuthorizationOptions } from './authorization.ts';
+import { parseCacheUrl } from './cache-url.ts';
+import { fileTransport } from './file-transport.ts';
+import { HttpTransport } from './http-transport.ts';
+import { NarInfoCache } from './narinfo-cache.ts';
+import type { NarInfo } from '../formats/path-info.ts';
+import type { PathStore } from '../closure/path-source.ts';
+import type { SecretKey } from '../formats/signing-key.ts';
+import type { StorePath } from '../formats/store-path.ts';
+import { TransportCache } from './transport-cache.ts';
 
-/** What a cache says of itself in `nix-cache-info`. */
+/** What a cache says of itself in `nix-cache-info`; the settings of its URL go before that. */
 export interface CacheInfo {
   readonly storeDir: string;
   /** Whether it likes many small queries. */
@@ -17,8 +19,8 @@ export interface CacheInfo {
   readonly priority: number;
 }
 
-/** A reader of a binary cache in Nix's own layout. */
-export interface BinaryCache extends PathSource {
+/** A binary cache in Nix's own layout. */
+export interface BinaryCache extends PathStore {
   /** Without user name, password and settings. */
   readonly url: string;
   /** @throws {@link NixError} `NIX_CACHE_INVALID` when there is no cache. */
@@ -26,166 +28,70 @@ export interface BinaryCache extends PathSource {
   pathInfo(path: StorePath, options?: SignalOptions): Promise<NarInfo | undefined>;
 }
 
-export interface BinaryCacheOptions {
+export interface BinaryCacheOptions extends AuthorizationOptions {
   /** Milliseconds without a sign of life after which a request fails. @default 30000 */
-  timeout?: number;
+  timeout?: number | undefined;
+  /** How often a request is repeated that failed for a passing reason: no connection, 408, 429, 5xx. @default 3 */
+  retries?: number | undefined;
+  /** Milliseconds before the first repetition, about; each next one waits twice as long. @default 250 */
+  retryDelay?: number | undefined;
+  /** Milliseconds for which a path that an HTTP cache has is remembered. @default 3600000 (an hour) */
+  positiveTtl?: number | undefined;
+  /**
+   * Milliseconds for which it is remembered that an HTTP cache lacks a path. Nix keeps that for an hour; a long-lived process
+   * would then not see what was uploaded a moment after it asked.
+   *
+   * @default 10000
+   */
+  negativeTtl?: number | undefined;
+  /** How added NARs are compressed: `none`, `zstd` or `xz`. @default the URL's `compression`, or `zstd` */
+  compression?: string | undefined;
+  /** zstd: 1 to 22, xz: 0 to 9. @default the URL's `compression-level`, or 3 and 6 */
+  compressionLevel?: number | undefined;
+  /** Added paths get a signature by each, and by those in the files that the URL names as `secret-key` and `secret-keys`. */
+  secretKeys?: readonly SecretKey[] | undefined;
+  /** Whether a listing of its files is put next to each added path. @default the URL's `write-nar-listing`, or false */
+  writeNarListing?: boolean | undefined;
 }
 
 const DEFAULT_TIMEOUT = 30_000;
-const TEXT_MAX = 1024 * 1024;
+const DEFAULT_RETRIES = 3;
+const DEFAULT_RETRY_DELAY = 250;
+const DEFAULT_POSITIVE_TTL = 3_600_000;
+const DEFAULT_NEGATIVE_TTL = 10_000;
 
 /**
- * A binary cache at a `file://`, `http://` or `https://` URL. Settings that Nix takes after `?` are ignored: none matters for reading.
- * Nothing is opened yet, and nothing stays open between calls. Failed requests are not repeated.
+ * A binary cache at a `file://`, `http://` or `https://` URL. Of the settings that Nix takes after `?`, these count: `compression`,
+ * `compression-level`, `priority`, `want-mass-query`, `secret-key`, `secret-keys` and `write-nar-listing`; all others are ignored.
+ * Nothing is opened yet. Connections are kept for a short while, which keeps no process alive.
  *
  * @throws {@link NixError} `NIX_CACHE_URL_INVALID`.
  */
 export function openBinaryCache(url: string, options: BinaryCacheOptions = {}): BinaryCache {
-  const parsed = URL.parse(url);
-  if (parsed === null || !['file:', 'http:', 'https:'].includes(parsed.protocol)) {
-    throw urlError(url, 'it is not a file://, http:// or https:// URL');
-  }
-  const base = baseUrl(parsed);
-  if (parsed.protocol === 'file:') return new TransportCache(base, fileTransport(base));
-  const credentials = credentialsOf(parsed);
-  return new TransportCache(base, httpTransport({ timeout: options.timeout ?? DEFAULT_TIMEOUT, credentials }));
-}
-
-class TransportCache implements BinaryCache {
-  readonly url: string;
-  readonly #base: URL;
-  readonly #transport: CacheTransport;
-
-  constructor(base: URL, transport: CacheTransport) {
-    this.#base = base;
-    this.#transport = transport;
-    this.url = base.href.replace(/\/$/, '');
-  }
-
-  get name(): string {
-    return this.url;
-  }
-
-  async info(options: SignalOptions = {}): Promise<CacheInfo> {
-    const text = await this.#text('nix-cache-info', options);
-    if (text === undefined)
-      throw new NixError(
-        'NIX_CACHE_INVALID',
-        `Cannot use "${this.url}": it has no nix-cache-info, so it is no binary cache`,
-      );
-    const fields = new Map(text.split('\n').map((line) => splitField(line)));
-    return {
-      storeDir: fields.get('StoreDir') ?? STORE_DIR,
-      wantMassQuery: fields.get('WantMassQuery') === '1',
-      priority: Number.parseInt(fields.get('Priority') ?? '0', 10) || 0,
-    };
-  }
-
-  /** @throws {@link NixError} `NIX_NARINFO_INVALID`, `NIX_PATH_INFO_INVALID` when it is of another path, `NIX_CACHE_UNREACHABLE`. */
-  async pathInfo(path: StorePath, options: SignalOptions = {}): Promise<NarInfo | undefined> {
-    const file = `${storePathHash(path)}.narinfo`;
-    const text = await this.#text(file, options);
-    if (text === undefined) return undefined;
-    const info = parseNarInfo(text, `${this.url}/${file}`);
-    if (info.storePath === path) return info;
-    throw new NixError(
-      'NIX_PATH_INFO_INVALID',
-      `Cannot use "${this.url}/${file}": it is of "${info.storePath}", expected "${path}"`,
-    );
-  }
-
-  /** @throws {@link NixError} `NIX_PATH_NOT_FOUND`, `NIX_NAR_SIZE_MISMATCH` as soon as there is a byte too many, or at the end. */
-  async *nar(info: PathInfo, options: SignalOptions = {}): AsyncGenerator<Uint8Array, void> {
-    const narInfo = isNarInfo(info) ? info : await this.pathInfo(info.storePath, options);
-    if (narInfo === undefined) throw this.#narMissing(info);
-    const origin = `${this.url}/${narInfo.url}`;
-    let left = info.narSize;
-    for await (const chunk of decompress(this.#file(narInfo, options), narInfo.compression, { origin })) {
-      left -= chunk.length;
-      if (left < 0) throw sizeError(info, origin, `has more than ${info.narSize} bytes`);
-      yield chunk;
-    }
-    if (left > 0) throw sizeError(info, origin, `has ${info.narSize - left} bytes, expected ${info.narSize}`);
-  }
-
-  /** The file with the NAR, asked for when the first byte is wanted. */
-  async *#file(info: NarInfo, options: SignalOptions): AsyncGenerator<Uint8Array, void> {
-    const file = await this.#transport.get(this.#resolve(info.url), options);
-    if (file === undefined) throw this.#narMissing(info);
-    yield* file;
-  }
-
-  #narMissing({ storePath }: PathInfo): NixError {
-    return new NixError('NIX_PATH_NOT_FOUND', `Cannot get the NAR of "${storePath}": it is not in "${this.url}"`, {
-      hint: `Copy it there again with: nix copy --to ${this.url} ${storePath}`,
-    });
-  }
-
-  #resolve(location: string): URL {
-    const url = URL.parse(location, this.#base.href);
-    const allowed = this.#base.protocol === 'file:' ? ['file:'] : ['http:', 'https:'];
-    if (url !== null && allowed.includes(url.protocol)) return url;
-    throw new NixError(
-      'NIX_CACHE_INVALID',
-      `Cannot get "${location}" of "${this.url}": it is not a URL that this cache may use`,
-    );
-  }
-
-  async #text(file: string, options: SignalOptions): Promise<string | undefined> {
-    const content = await this.#transport.get(new URL(file, this.#base), options);
-    if (content === undefined) return undefined;
-    const chunks: Uint8Array[] = [];
-    let size = 0;
-    for await (const chunk of content) {
-      size += chunk.length;
-      if (size > TEXT_MAX)
-        throw new NixError(
-          'NIX_CACHE_INVALID',
-          `Cannot read "${this.url}/${file}": it has more than ${TEXT_MAX} bytes`,
-        );
-      chunks.push(chunk);
-    }
-    return Buffer.concat(chunks).toString();
-  }
-}
-
-function isNarInfo(info: PathInfo): info is NarInfo {
-  return 'url' in info && 'compression' in info;
-}
-
-function baseUrl(url: URL): URL {
-  const base = new URL(url);
-  base.search = '';
-  base.hash = '';
-  if (base.protocol !== 'file:') {
-    base.username = '';
-    base.password = '';
-  }
-  if (!base.pathname.endsWith('/')) base.pathname += '/';
-  return base;
-}
-
-function credentialsOf({ origin, username, password, href }: URL) {
-  if (username === '' && password === '') return undefined;
-  try {
-    const plain = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
-    return { origin, authorization: `Basic ${Buffer.from(plain).toString('base64')}` };
-  } catch (error) {
-    if (!(error instanceof URIError)) throw error;
-    throw urlError(href, 'its user name or password has a malformed % sequence');
-  }
-}
-
-function urlError(url: string, why: string): NixError {
-  const withoutPassword = url.replace(/\/\/[^/@]*@/, '//…@');
-  return new NixError('NIX_CACHE_URL_INVALID', `Cannot open the binary cache "${withoutPassword}": ${why}`);
-}
-
-function splitField(line: string): [key: string, value: string] {
-  const colon = line.indexOf(':');
-  return [line.slice(0, Math.max(0, colon)), line.slice(colon + 1).trim()];
-}
-
-function sizeError(info: PathInfo, origin: string, why: string): NixError {
-  return new NixError('NIX_NAR_SIZE_MISMATCH', `Cannot use "${origin}" for "${info.storePath}": the NAR ${why}`);
+  const { base, login, settings } = parseCacheUrl(url);
+  const isFile = base.protocol === 'file:';
+  const transport = isFile
+    ? fileTransport(base)
+    : new HttpTransport({
+        timeout: options.timeout ?? DEFAULT_TIMEOUT,
+        retries: options.retries ?? DEFAULT_RETRIES,
+        retryDelay: options.retryDelay ?? DEFAULT_RETRY_DELAY,
+        authorization: authorizationFor(base, login, options),
+      });
+  // Files are quick to ask, and others may change them.
+  const remembered = isFile
+    ? new NarInfoCache({ positive: 0, negative: 0 })
+    : new NarInfoCache({
+        positive: options.positiveTtl ?? DEFAULT_POSITIVE_TTL,
+        negative: options.negativeTtl ?? DEFAULT_NEGATIVE_TTL,
+      });
+  return new TransportCache(base, transport, remembered, {
+    compression: options.compression ?? settings.compression ?? 'zstd',
+    compressionLevel: options.compressionLevel ?? settings.compressionLevel,
+    secretKeys: options.secretKeys ?? [],
+    secretKeyFiles: settings.secretKeyFiles,
+    writeNarListing: options.writeNarListing ?? settings.writeNarListing ?? false,
+    priority: settings.priority,
+    wantMassQuery: settings.wantMassQuery,
+  });
 }

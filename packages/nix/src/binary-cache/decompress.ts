@@ -1,6 +1,7 @@
 import { Readable, type Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { constants, createBrotliDecompress, createGunzip, createZstdDecompress } from 'node:zlib';
+import { bunzip2 } from './bunzip2.ts';
 import { NixError } from '../nix-error.ts';
 import { splitZstdFrames } from './zstd-frames.ts';
 
@@ -9,7 +10,7 @@ const CHUNK_SIZE = 256 * 1024;
 const ZSTD_WINDOW_LOG_MAX = 27;
 
 /** By the names narinfos use. */
-const COMPRESSIONS = ['none', 'xz', 'zstd', 'gzip', 'br'] as const;
+const COMPRESSIONS = ['none', 'xz', 'zstd', 'gzip', 'br', 'bzip2'] as const;
 
 export interface DecompressOptions {
   /** What is decompressed, for the error messages. */
@@ -37,6 +38,8 @@ export function decompress(
       return through(source, createGunzip({ chunkSize: CHUNK_SIZE }), origin);
     case 'br':
       return through(source, createBrotliDecompress({ chunkSize: CHUNK_SIZE }), origin);
+    case 'bzip2':
+      return unbzip(source, origin);
     case 'xz':
       return unxz(source, origin);
     default:
@@ -76,6 +79,17 @@ async function* unxz(source: AsyncIterable<Uint8Array>, origin: string): AsyncGe
     throw errorOr(invalid(origin, error));
   } finally {
     // Leaving early cancels the decoder only, which would keep what is behind `source` open.
+    await input.return();
+  }
+}
+
+async function* unbzip(source: AsyncIterable<Uint8Array>, origin: string): AsyncGenerator<Uint8Array, void> {
+  const { input, errorOr } = watch(source);
+  try {
+    yield* bunzip2(input);
+  } catch (error) {
+    throw errorOr(invalid(origin, error));
+  } finally {
     await input.return();
   }
 }
