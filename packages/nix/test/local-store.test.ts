@@ -2,29 +2,21 @@ import { createHash, randomBytes } from 'node:crypto';
 import { chmod, mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { dumpNar, LocalStore, narHashOf, type PathInfo, type StorePath, storePathBaseName } from '@nex-nix/nix';
+import {
+  type DamagedPath,
+  dumpNar,
+  LocalStore,
+  narHashOf,
+  type PathInfo,
+  type StorePath,
+  storePathBaseName,
+} from '@nex-nix/nix';
 import { tempDir } from '@nex-nix/test-kit';
 import { describe, expect, it } from 'vitest';
 import { contentAddressedPath, formatContentAddress } from '../src/formats/content-address.ts';
 import { removeTree } from '../src/nar/remove-tree.ts';
 import { storePath } from './nix.ts';
-
-async function* bytes(...parts: Uint8Array[]): AsyncGenerator<Uint8Array, void> {
-  yield* parts;
-}
-
-/** The NAR of a small folder, and what a source would say of it. */
-async function sample(name: string, references: StorePath[] = []): Promise<{ info: PathInfo; nar: Buffer }> {
-  await using dir = await tempDir();
-  await mkdir(join(dir.path, 'x/bin'), { recursive: true });
-  await writeFile(join(dir.path, 'x/bin/program'), randomBytes(1000), { mode: 0o755 });
-  return describeNar(storePath(name), Buffer.concat(await Array.fromAsync(dumpNar(join(dir.path, 'x')))), references);
-}
-
-function describeNar(storePath: StorePath, nar: Buffer, references: StorePath[] = []): { info: PathInfo; nar: Buffer } {
-  const narHash = narHashOf(createHash('sha256').update(nar).digest());
-  return { info: { storePath, narHash, narSize: nar.length, references: references.toSorted(), signatures: [] }, nar };
-}
+import { addAll, bytes, describeNar, queryStore, sample } from './sample-path.ts';
 
 /** Everything in the folder of a store that is neither the database nor a valid path. */
 async function leftovers(store: { dir: string }, valid: StorePath[] = []): Promise<string[]> {
@@ -169,6 +161,70 @@ describe('LocalStore', () => {
     expect(await readdir(join(dir.path, 'nix/store'))).toEqual([]);
   });
 
+  it('unpacks before the references are there, and records after them', async () => {
+    await using dir = await tempDir();
+    await using store = await LocalStore.open({ dir: dir.path });
+    const lib = await sample('lib');
+    const app = await sample('app', [lib.info.storePath]);
+    const consumed = Promise.withResolvers<void>();
+    const source = async function* () {
+      yield app.nar;
+      consumed.resolve();
+    };
+    const references = Promise.withResolvers<void>();
+    const adding = store.add(app.info, source(), { references: references.promise });
+    await consumed.promise;
+    expect(await store.has(app.info.storePath)).toBe(false);
+    await addAll(store, [lib]);
+    references.resolve();
+    expect(await adding).toBe('added');
+    expect(await store.closure([app.info.storePath])).toEqual([lib.info, app.info]);
+  });
+
+  it('imports nothing when its references fail, do not come, or are not there in the end', async () => {
+    await using dir = await tempDir();
+    await using store = await LocalStore.open({ dir: dir.path });
+    const { info, nar } = await sample('app', [storePath('lib')]);
+    const endless = async function* () {
+      yield nar.subarray(0, 500);
+      await new Promise(() => undefined);
+    };
+    for (const source of [bytes(nar), endless()]) {
+      const references = Promise.reject(new Error('no lib'));
+      await expect(store.add(info, source, { references })).rejects.toThrow('no lib');
+    }
+    const signal = AbortSignal.timeout(50);
+    const never = new Promise(() => undefined);
+    await expect(store.add(info, bytes(nar), { references: never, signal })).rejects.toThrow('timeout');
+    await expect(store.add(info, bytes(nar), { references: Promise.resolve() })).rejects.toMatchObject({
+      code: 'NIX_REFERENCE_MISSING',
+    });
+    expect(await readdir(join(dir.path, 'nix/store'))).toEqual([]);
+    const [session = ''] = (await readdir(join(dir.path, 'tmp'))).filter((name) => !name.endsWith('.lock'));
+    expect(await readdir(join(dir.path, 'tmp', session))).toEqual([]);
+  });
+
+  it('brings a database of version 1 to version 2', async () => {
+    await using dir = await tempDir();
+    const { info, nar } = await sample('x');
+    {
+      await using store = await LocalStore.open({ dir: dir.path });
+      await store.add(info, bytes(nar));
+    }
+    {
+      using db = new DatabaseSync(join(dir.path, 'db.sqlite'));
+      db.exec(`DROP TABLE pins; DROP TABLE holds; DROP INDEX paths_unsynced; ALTER TABLE paths DROP COLUMN last_used;
+        ALTER TABLE paths DROP COLUMN unsynced; PRAGMA user_version = 1`);
+    }
+    const before = Date.now();
+    await using store = await LocalStore.open({ dir: dir.path });
+    expect(await store.pathInfo(info.storePath)).toEqual(info);
+    expect(queryStore(dir.path, 'SELECT unsynced FROM paths')).toEqual([null]);
+    expect(queryStore(dir.path, 'SELECT last_used FROM paths')[0]).toBeGreaterThan(before - 2000);
+    await store.pin('it', [info.storePath]);
+    expect(queryStore(dir.path, 'PRAGMA user_version')).toEqual([2]);
+  });
+
   it('forgets what was deleted by hand, with all that needs it, and takes it again', async () => {
     await using dir = await tempDir();
     const lib = await sample('lib');
@@ -179,7 +235,16 @@ describe('LocalStore', () => {
       for (const { info, nar } of [lib, app, alone]) await store.add(info, bytes(nar));
       await removeTree(store.realPath(lib.info.storePath));
     }
-    await using store = await LocalStore.open({ dir: dir.path });
+    const damaged: DamagedPath[] = [];
+    await using store = await LocalStore.open({ dir: dir.path, onDamaged: (damage) => void damaged.push(damage) });
+    expect(damaged).toEqual([
+      expect.objectContaining({
+        storePath: lib.info.storePath,
+        kind: 'missing',
+        outcome: 'removed',
+        removed: [lib.info.storePath, app.info.storePath],
+      }),
+    ]);
     const all = [lib, app, alone].map(({ info }) => info.storePath);
     expect(await store.missing(all)).toEqual([lib.info.storePath, app.info.storePath]);
     for (const { info, nar } of [lib, app]) expect(await store.add(info, bytes(nar))).toBe('added');
@@ -218,7 +283,7 @@ describe('LocalStore', () => {
     const db = new DatabaseSync(join(later, 'db.sqlite'));
     db.exec('PRAGMA user_version = 99');
     db.close();
-    await expect(LocalStore.open({ dir: later })).rejects.toThrow('it has version 99, this program knows version 1');
+    await expect(LocalStore.open({ dir: later })).rejects.toThrow('it has version 99, this program knows version 2');
   });
 });
 

@@ -1,49 +1,67 @@
 import { randomUUID } from 'node:crypto';
-import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync, utimesSync } from 'node:fs';
+import { chmodSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
-import { tryLock } from './process-lock.ts';
+import { STORE_DIR, type StorePath, storePathBaseName } from '../formats/store-path.ts';
 import { removeTree } from '../nar/remove-tree.ts';
+import { tryLock } from './process-lock.ts';
 import type { StoreDatabase } from './store-database.ts';
-import { STORE_DIR, storePathBaseName } from '../formats/store-path.ts';
 
 const LOCK_SUFFIX = '.lock';
-const DEAD_PREFIX = 'dead-';
 
 /**
- * One use of a local store by one process: a folder `<dir>/tmp/<id>` for paths that are being imported, and a lock
- * `<dir>/tmp/<id>.lock` that the kernel takes away when the process ends, so that others can tell its leftovers.
+ * One use of a local store by one process: a folder `<dir>/tmp/<id>` for what is being imported or removed, holds of its own, and a
+ * lock `<dir>/tmp/<id>.lock` that the kernel takes away when the process ends, so that others can tell what is left over.
  */
 export class StoreSession implements AsyncDisposable {
+  readonly #id: string = randomUUID();
+  readonly #dir: string;
   readonly #tmp: string;
-  readonly #id = randomUUID();
+  readonly #db: StoreDatabase;
   readonly #folder: string;
   readonly #lock: Disposable;
+  /** How often each path is held. */
+  readonly #holds = new Map<StorePath, number>();
   #count = 0;
+  #isOver = false;
 
-  private constructor(tmp: string) {
-    this.#tmp = tmp;
-    const lockFile = join(tmp, this.#id + LOCK_SUFFIX);
+  private constructor(dir: string, db: StoreDatabase) {
+    this.#dir = dir;
+    this.#db = db;
+    this.#tmp = join(dir, 'tmp');
+    const lockFile = join(this.#tmp, this.#id + LOCK_SUFFIX);
     const lock = tryLock(lockFile);
     if (lock === undefined) throw new Error(`Cannot lock "${lockFile}": another process holds it`);
     this.#lock = lock;
-    this.#folder = join(tmp, this.#id);
-    mkdirSync(this.#folder);
+    this.#folder = join(this.#tmp, this.#id);
+    try {
+      mkdirSync(this.#folder);
+    } catch (error) {
+      lock[Symbol.dispose]();
+      throw error;
+    }
   }
 
-  /** Sweeps what crashed processes left in `dir`, and begins a session of its own. */
-  static async start(dir: string, db: StoreDatabase): Promise<StoreSession> {
-    const tmp = join(dir, 'tmp');
-    // In a transaction, since nobody else begins, sweeps or records meanwhile. Leftovers are only moved away here: removing takes its time.
-    const session = db.transaction(() => {
-      setAsideDeadSessions(tmp);
-      const session = new StoreSession(tmp);
-      forgetAndSetAside(dir, db, session);
-      return session;
-    });
+  /**
+   * Begins a session, takes away what crashed processes left in `dir`, and makes folder and records agree: a path without a record
+   * was left by a crash, a record without its path was deleted by hand.
+   *
+   * @param onMissing told of records that were forgotten, each with all that refers to it.
+   */
+  static async start(
+    dir: string,
+    db: StoreDatabase,
+    onMissing: (path: StorePath, forgotten: readonly StorePath[]) => void,
+  ): Promise<StoreSession> {
+    // In transactions, since nobody else begins, sweeps or records meanwhile.
+    const session = db.transaction(() => new StoreSession(dir, db));
     try {
-      for (const name of readdirSync(tmp)) {
-        if (name.startsWith(DEAD_PREFIX)) await removeTree(join(tmp, name));
-      }
+      // Leftovers are only moved away here: removing takes its time.
+      const leftovers = db.transaction(() => {
+        const left = session.takeFromTheDead();
+        session.#forgetMissing(onMissing);
+        return [...left, ...session.takeUnrecorded()];
+      });
+      for (const leftover of leftovers) await removeTree(leftover);
       return session;
     } catch (error) {
       await session[Symbol.asyncDispose]();
@@ -56,58 +74,116 @@ export class StoreSession implements AsyncDisposable {
     return join(this.#folder, String(this.#count++));
   }
 
-  /** Moves something out of the store folder at once; it is removed with this session at the latest. */
-  discard(path: string): void {
-    makeMovable(path);
-    renameSync(path, this.temporaryPath());
+  /** Moves something out of the store folder at once; it is removed with this session at the latest. @returns where it is then. */
+  discard(path: string | Buffer): string {
+    const temporary = this.temporaryPath();
+    moveTree(path, temporary);
+    return temporary;
+  }
+
+  /** {@link discard}s what is in the store folder without a record; inside a transaction. @returns where it is then. */
+  takeUnrecorded(): string[] {
+    return this.unrecorded().map((name) => this.discard(join(this.#dir, STORE_DIR, name)));
+  }
+
+  /** Names of what is in the store folder without a record; inside a transaction. */
+  unrecorded(): string[] {
+    const recorded = new Set(this.#db.paths().map(storePathBaseName));
+    return readdirSync(join(this.#dir, STORE_DIR)).filter((name) => !recorded.has(name));
+  }
+
+  /** Ends the holds of processes that are gone, and takes over what they left in `tmp`; inside a transaction. @returns where it is then. */
+  takeFromTheDead(): string[] {
+    const names = readdirSync(this.#tmp);
+    const live = [this.#id];
+    for (const name of names) {
+      if (!name.endsWith(LOCK_SUFFIX)) continue;
+      const id = name.slice(0, -LOCK_SUFFIX.length);
+      if (id !== this.#id && !this.#isDead(name)) live.push(id);
+    }
+    this.#db.keepHoldsOf(live);
+    const left = names.filter((name) => !name.endsWith(LOCK_SUFFIX) && !live.includes(name));
+    return left.flatMap((name) => this.#take(join(this.#tmp, name)));
+  }
+
+  /**
+   * Keeps `paths` and what they refer to from being collected, by this and every other process, until it is disposed of or this process
+   * ends. They may be valid or not: what is not yet is protected from the moment it is.
+   */
+  hold(paths: Iterable<StorePath>): Disposable {
+    const held = [...new Set(paths)];
+    const fresh = held.filter((path) => !this.#holds.has(path));
+    if (fresh.length > 0) {
+      this.#db.transaction(() => {
+        for (const path of fresh) this.#db.addHold(this.#id, path);
+      });
+    }
+    for (const path of held) this.#holds.set(path, (this.#holds.get(path) ?? 0) + 1);
+    let isHeld = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (isHeld) this.#release(held);
+        isHeld = false;
+      },
+    };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    // Its holds end with the lock.
     await removeTree(this.#folder);
     this.#lock[Symbol.dispose]();
     rmSync(join(this.#tmp, this.#id + LOCK_SUFFIX), { force: true });
+  }
+
+  #forgetMissing(onMissing: (path: StorePath, forgotten: readonly StorePath[]) => void): void {
+    const present = new Set(readdirSync(join(this.#dir, STORE_DIR)));
+    for (const path of this.#db.paths()) {
+      if (present.has(storePathBaseName(path))) continue;
+      const forgotten = this.#db.forget(path);
+      if (forgotten.length > 0) onMissing(path, forgotten);
+    }
+  }
+
+  #release(paths: readonly StorePath[]): void {
+    const last = paths.filter((path) => this.#holds.get(path) === 1);
+    for (const path of paths) this.#holds.set(path, (this.#holds.get(path) ?? 0) - 1);
+    for (const path of last) this.#holds.delete(path);
+    if (this.#isOver || last.length === 0) return;
+    this.#db.transaction(() => {
+      for (const path of last) this.#db.removeHold(this.#id, path);
+    });
+  }
+
+  #isDead(lockName: string): boolean {
+    const lockFile = join(this.#tmp, lockName);
+    const lock = tryLock(lockFile);
+    if (lock === undefined) return false;
+    lock[Symbol.dispose]();
+    // Forced, since a session that ends well removes its own at any time.
+    rmSync(lockFile, { force: true });
+    return true;
+  }
+
+  /** Nothing when it is gone: a session that ends well removes its own. */
+  #take(path: string): string[] {
+    if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return [];
+    return [this.discard(path)];
   }
 }
 
 /** Gives an unpacked tree its final name, with its metadata as it was. */
 export function placeTree(from: string, to: string): void {
-  const isDirectory = makeMovable(from);
-  renameSync(from, to);
-  if (!isDirectory) return;
+  if (!moveTree(from, to)) return;
   chmodSync(to, 0o555);
   utimesSync(to, 1, 1);
 }
 
-/** Only root may move a folder that it may not write to. */
-function makeMovable(path: string): boolean {
-  const isDirectory = lstatSync(path).isDirectory();
-  if (isDirectory) chmodSync(path, 0o755);
-  return isDirectory;
-}
-
-function setAsideDeadSessions(tmp: string): void {
-  for (const name of readdirSync(tmp)) {
-    if (!name.endsWith(LOCK_SUFFIX)) continue;
-    const lockFile = join(tmp, name);
-    const lock = tryLock(lockFile);
-    if (lock === undefined) continue;
-    lock[Symbol.dispose]();
-    const folder = lockFile.slice(0, -LOCK_SUFFIX.length);
-    if (existsSync(folder)) renameSync(folder, join(tmp, DEAD_PREFIX + randomUUID()));
-    // Forced, since a session that ends well removes its own at any time.
-    rmSync(lockFile, { force: true });
-  }
-}
-
-/** Makes folder and records agree: a path without a record was left by a crash, a record without its path was deleted by hand. */
-function forgetAndSetAside(dir: string, db: StoreDatabase, session: StoreSession): void {
-  const store = join(dir, STORE_DIR);
-  const present = new Set(readdirSync(store));
-  for (const path of db.paths()) {
-    if (!present.has(storePathBaseName(path))) db.remove(path);
-  }
-  const recorded = new Set(db.paths().map(storePathBaseName));
-  for (const name of present) {
-    if (!recorded.has(name)) session.discard(join(store, name));
-  }
+/** Renames; a folder is writable afterwards, for only root may move one that it may not write to. @returns whether it is a folder. */
+export function moveTree(from: string | Buffer, to: string): boolean {
+  const isFolder = lstatSync(from).isDirectory();
+  if (isFolder) chmodSync(from, 0o755);
+  renameSync(from, to);
+  return isFolder;
 }

@@ -1,6 +1,9 @@
 import { lstat, realpath, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
+import { type PathSource } from '../closure/path-source.ts';
+import { publish } from '../closure/publish.ts';
 import { lastComplaint, runNix } from './nix-command.ts';
+import { NixStore } from './nix-store.ts';
 import { NixError, systemErrorCode } from '../nix-error.ts';
 import type { SignalOptions } from '../abortable.ts';
 import { splitStorePath, STORE_DIR, type StorePath, storePathPackageName } from '../formats/store-path.ts';
@@ -20,17 +23,24 @@ export interface ResolvedInstallable {
   readonly subPath: string;
   /** What to call it: the attribute of a flake, the file, or the name of the store path without version. */
   readonly name: string;
+  /** Where the closure is to be had. */
+  readonly source: PathSource;
+  /** What the store path was made of when it was made here, and not by Nix: the absolute path of a file or folder. */
+  readonly published?: string;
 }
 
 /**
- * Turns what a user names to run into a store path that exists on this machine:
+ * Turns what a user names to run into a store path whose closure is to be had on this machine:
  *
  * - a store path, or a file below one;
  * - a path that leads into the store, like `./result`;
  * - a flake reference (`.`, `.#x`, `nixpkgs#hello`, `path:…`), built with the user's own `nix build`.
- *   Of several outputs the first with a `bin` folder is taken.
+ *   Of several outputs the first with a `bin` folder is taken;
+ * - any other executable file or folder, published without Nix (see {@link publish}): a file becomes `bin/<its name>`, a folder
+ *   is taken as it is.
  *
- * @throws {@link NixError} `NIX_INSTALLABLE_INVALID` for anything else, `NIX_PATH_NOT_FOUND`, `NIX_COMMAND_MISSING`, `NIX_BUILD_FAILED`.
+ * @throws {@link NixError} `NIX_INSTALLABLE_INVALID` for anything else, `NIX_PATH_NOT_FOUND`, `NIX_COMMAND_MISSING`,
+ *   `NIX_BUILD_FAILED`, and what {@link publish} throws.
  */
 export async function resolveInstallable(
   text: string,
@@ -39,21 +49,35 @@ export async function resolveInstallable(
   options.signal?.throwIfAborted();
   const cwd = resolve(options.cwd ?? '.');
   if (text === '' || text.startsWith('-')) throw invalid(text, 'it is no name of anything');
-  if (text.startsWith(`${STORE_DIR}/`)) return existing(text);
-  if (isFlakeReference(text)) return buildFlake(text, cwd, options);
+  const source = new NixStore(options.nixCommand === undefined ? {} : { command: options.nixCommand });
+  if (text.startsWith(`${STORE_DIR}/`)) return { ...(await existing(text)), source };
+  if (isFlakeReference(text)) return { ...(await buildFlake(text, cwd, options)), source };
   const path = resolve(cwd, text);
   const real = await realPathOf(path);
   if (real === undefined) throw invalid(text, 'there is no such file');
-  if (real.startsWith(`${STORE_DIR}/`)) return existing(real);
-  if (await isFile(join(real, 'flake.nix'))) return buildFlake(real, cwd, options);
-  throw invalid(text, `it is ${real}, outside ${STORE_DIR}`);
+  if (real.startsWith(`${STORE_DIR}/`)) return { ...(await existing(real)), source };
+  if (await isFile(join(real, 'flake.nix'))) return { ...(await buildFlake(real, cwd, options)), source };
+  return publishPlain(real, options);
 }
+
+async function publishPlain(published: string, { signal }: SignalOptions): Promise<ResolvedInstallable> {
+  const isFolder = (await stat(published)).isDirectory();
+  const source = await publish(published, { as: isFolder ? 'tree' : 'program', signal });
+  const { storePath } = source.info;
+  const file = basename(published);
+  return isFolder
+    ? { storePath, subPath: '', name: storePathPackageName(storePath), source, published }
+    : { storePath, subPath: `bin/${file}`, name: file, source, published };
+}
+
+/** Where a store of Nix has it. */
+type Located = Omit<ResolvedInstallable, 'source'>;
 
 function isFlakeReference(text: string): boolean {
   return text === '.' || text.includes('#') || /^[a-z][a-z0-9+.-]*:/.test(text);
 }
 
-async function existing(text: string): Promise<ResolvedInstallable> {
+async function existing(text: string): Promise<Located> {
   const { storePath, subPath } = splitStorePath(text);
   try {
     await lstat(text);
@@ -70,11 +94,7 @@ async function existing(text: string): Promise<ResolvedInstallable> {
   return { storePath, subPath, name: subPath === '' ? storePathPackageName(storePath) : basename(subPath) };
 }
 
-async function buildFlake(
-  reference: string,
-  cwd: string,
-  options: ResolveInstallableOptions,
-): Promise<ResolvedInstallable> {
+async function buildFlake(reference: string, cwd: string, options: ResolveInstallableOptions): Promise<Located> {
   const { nixCommand: command, signal, onLog } = options;
   const output = await runNix(['build', '--no-link', '--json', '--print-build-logs', reference], {
     command,
@@ -140,6 +160,6 @@ async function isFile(path: string): Promise<boolean> {
 
 function invalid(text: string, why: string): NixError {
   return new NixError('NIX_INSTALLABLE_INVALID', `Cannot run "${text}": ${why}`, {
-    hint: `Name a store path (${STORE_DIR}/…), a file in one, a link to one (./result), or a flake reference (.#name, nixpkgs#hello)`,
+    hint: `Name a store path (${STORE_DIR}/…), a link to one (./result), a flake reference (.#name, nixpkgs#hello), or an executable file (./server)`,
   });
 }

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { dumpNar } from '../nar/dump-nar.ts';
+import { type NixDatabaseQuery, queryNixDatabase } from './nix-database.ts';
 import { lastComplaint, runNix } from './nix-command.ts';
 import { NixError } from '../nix-error.ts';
 import type { SignalOptions } from '../abortable.ts';
@@ -8,26 +9,42 @@ import { parsePathInfoJson } from '../formats/path-info-json.ts';
 import type { PathSource } from '../closure/path-source.ts';
 import type { StorePath } from '../formats/store-path.ts';
 
+/**
+ * What tells a {@link NixStore} of its paths: Nix's SQLite database, or `nix path-info --json`. Both tell the same, except that the
+ * command of a Nix before 2.15 takes a `.drv` path for its outputs.
+ */
+export type NixStoreReader = 'database' | 'command';
+
 export interface NixStoreOptions {
+  /** @default the database, and the command where that cannot be read */
+  reader?: NixStoreReader | undefined;
   /** The `nix` executable; found on PATH by default. */
   command?: string;
   /** Root of a chroot store, as in `--store local?root=…`; the machine's own store by default. */
   root?: string;
-  /** Environment of `nix`; that of this process by default. */
+  /** Environment of `nix`, that of this process by default; `NIX_STATE_DIR` says where the database of the machine's own store is. */
   env?: NodeJS.ProcessEnv;
 }
 
-/** A store that Nix keeps, asked through the `nix` command; the NARs are read from disk without it. */
+/**
+ * A store that Nix keeps on this machine. Its database is read, which is quick and needs no Nix, or the `nix` command is asked; NARs are
+ * read from disk.
+ */
 export class NixStore implements PathSource {
   readonly name: string;
   readonly #command: string | undefined;
   readonly #env: NodeJS.ProcessEnv | undefined;
   readonly #root: string;
+  readonly #stateDir: string;
+  readonly #reader: NixStoreReader | undefined;
 
   constructor(options: NixStoreOptions = {}) {
     this.#command = options.command;
     this.#env = options.env;
     this.#root = options.root === undefined ? '' : resolve(options.root);
+    const ownState = (options.env ?? process.env)['NIX_STATE_DIR'] || '/nix/var/nix';
+    this.#stateDir = this.#root === '' ? ownState : `${this.#root}/nix/var/nix`;
+    this.#reader = options.reader;
     this.name = this.#root === '' ? 'the Nix store' : `the Nix store in ${this.#root}`;
   }
 
@@ -36,18 +53,38 @@ export class NixStore implements PathSource {
     return `${this.#root}${path}`;
   }
 
-  async pathInfo(path: StorePath, options: SignalOptions = {}): Promise<PathInfo | undefined> {
-    const infos = await this.#pathInfos([path], [], options);
+  /** @throws {@link NixError} `NIX_DATABASE_UNUSABLE`, `NIX_COMMAND_MISSING`, `NIX_COMMAND_FAILED`, by reader. */
+  async pathInfo(path: StorePath, { signal }: SignalOptions = {}): Promise<PathInfo | undefined> {
+    const infos = await this.#askDatabase([path], { recursive: false, signal });
+    return infos === undefined ? this.#pathInfoByNix(path, { signal }) : infos[0];
+  }
+
+  /**
+   * The closure of `roots`, in any order.
+   *
+   * @throws {@link NixError} `NIX_PATH_NOT_FOUND` when one of the roots is not valid; `NIX_DATABASE_UNUSABLE`, `NIX_COMMAND_MISSING`,
+   *   `NIX_COMMAND_FAILED`, by reader.
+   */
+  async closure(roots: readonly StorePath[], { signal }: SignalOptions = {}): Promise<PathInfo[]> {
+    if (roots.length === 0) return [];
+    const infos = await this.#askDatabase(roots, { recursive: true, signal });
+    if (infos === undefined) return this.#closureByNix(roots, { signal });
+    const valid = new Set(infos.map((info) => info.storePath));
+    const absent = roots.find((root) => !valid.has(root));
+    if (absent !== undefined) throw this.#notFound(absent);
+    return infos;
+  }
+
+  async #pathInfoByNix(path: StorePath, options: SignalOptions): Promise<PathInfo | undefined> {
+    const infos = await this.#askNix([path], [], options);
     return infos?.find((info) => info.storePath === path);
   }
 
-  /** @throws {@link NixError} `NIX_PATH_NOT_FOUND` when one of the roots is not valid, `NIX_COMMAND_MISSING`, `NIX_COMMAND_FAILED`. */
-  async closure(roots: readonly StorePath[], options: SignalOptions = {}): Promise<PathInfo[]> {
-    if (roots.length === 0) return [];
-    const infos = await this.#pathInfos(roots, ['--recursive'], options);
+  async #closureByNix(roots: readonly StorePath[], options: SignalOptions): Promise<PathInfo[]> {
+    const infos = await this.#askNix(roots, ['--recursive'], options);
     if (infos !== undefined) return infos;
     for (const root of roots) {
-      if ((await this.pathInfo(root, options)) === undefined) throw this.#notFound(root);
+      if ((await this.#pathInfoByNix(root, options)) === undefined) throw this.#notFound(root);
     }
     throw new NixError(
       'NIX_COMMAND_FAILED',
@@ -59,8 +96,20 @@ export class NixStore implements PathSource {
     return dumpNar(this.realPath(info.storePath), options);
   }
 
+  /** Undefined when the command is to be asked. */
+  async #askDatabase(paths: readonly StorePath[], query: NixDatabaseQuery): Promise<PathInfo[] | undefined> {
+    if (this.#reader === 'command') return undefined;
+    try {
+      return await queryNixDatabase(this.#stateDir, paths, query);
+    } catch (error) {
+      const isUnusable = error instanceof NixError && error.code === 'NIX_DATABASE_UNUSABLE';
+      if (isUnusable && this.#reader === undefined) return undefined;
+      throw error;
+    }
+  }
+
   /** Undefined when Nix says that a path is not valid. */
-  async #pathInfos(
+  async #askNix(
     paths: readonly StorePath[],
     flags: readonly string[],
     { signal }: SignalOptions,
