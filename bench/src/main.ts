@@ -6,8 +6,9 @@ import { judge, type Outcome, type Row } from './row.ts';
 import { cacheRows } from './rows/cache.ts';
 import { mainRows } from './rows/main.ts';
 import { nixRows } from './rows/nix.ts';
+import { nixPullRows } from './rows/nix-pull.ts';
 
-const ROWS: readonly Row[] = [...mainRows, ...nixRows, ...cacheRows];
+const ROWS: readonly Row[] = [...mainRows, ...nixRows, ...nixPullRows, ...cacheRows];
 
 const { values } = parseArgs({ options: { only: { type: 'string', default: '' }, json: { type: 'string' } } });
 const rows = ROWS.filter((row) => row.id.startsWith(values.only));

@@ -12,14 +12,34 @@ const MIB = 1024 * 1024;
 /** Writes a tree of 100 MiB: a large file, some of 4 MiB, and a thousand small ones. It compresses about as programs do. */
 export async function writeTree(folder: string): Promise<void> {
   const sizes = [40 * MIB, ...Array<number>(8).fill(4 * MIB), ...Array<number>(1000).fill(0.028 * MIB)];
+  await writeFiles(folder, sizes, 0);
+}
+
+/** @param sizes of the files, in bytes. */
+async function writeFiles(folder: string, sizes: readonly number[], seed: number): Promise<void> {
   for (const [i, size] of sizes.entries()) {
     const file = join(folder, `part-${i % 20}`, `file-${i}`);
     await mkdir(dirname(file), { recursive: true });
-    await writeFile(file, content(Math.round(size), i));
+    await writeFile(file, content(Math.round(size), seed + i));
   }
 }
 
-/** A chroot store of real Nix with a closure of 100 MiB in three paths: `root` refers to a library, that to data. */
+/** Files of the eleven libraries of a {@link NixClosure}, in MiB: few large ones, many small ones. */
+const LIBRARIES: readonly (readonly number[])[] = [
+  [40],
+  [4, 3, 1],
+  [4, 3, 1],
+  [4, 3, 1],
+  [4, 3, 1],
+  Array<number>(50).fill(0.1),
+  Array<number>(50).fill(0.1),
+  Array<number>(50).fill(0.1),
+  Array<number>(200).fill(0.02),
+  Array<number>(200).fill(0.02),
+  Array<number>(200).fill(0.025),
+];
+
+/** A chroot store of real Nix with a closure of 100 MiB in 12 paths, the largest of 40 MiB: an application, libraries, data. */
 export interface NixClosure {
   /** The folder that stands for `/`. */
   readonly root: string;
@@ -54,14 +74,21 @@ export async function makeClosure(folder: string): Promise<NixClosure> {
     records.push([path, stdout.trim(), length, '', references.length, ...references, ''].join('\n'));
     return path;
   };
-  const data = await add('bench-data-1', [], writeTree);
-  const library = await add('bench-library-1', [data], async (lib) => {
-    await mkdir(lib, { recursive: true });
-    await writeFile(join(lib, 'library'), `${data}\n`);
-  });
-  const path = await add('bench-app-1', [library], async (app) => {
+  const libraries: StorePath[] = [];
+  for (const [index, files] of LIBRARIES.entries()) {
+    const sizes = files.map((size) => size * MIB);
+    // Each refers to the one before and the one that all have in common.
+    const references = [...new Set([...libraries.slice(0, 1), ...libraries.slice(-1)])].sort();
+    const write = async (folder: string) => {
+      await writeFiles(folder, sizes, 1000 * index);
+      await writeFile(join(folder, 'references'), references.join('\n'));
+    };
+    libraries.push(await add(`bench-library-${index}-1.0`, references, write));
+  }
+  const all = [...libraries].sort();
+  const path = await add('bench-app-1', all, async (app) => {
     await mkdir(app, { recursive: true });
-    await writeFile(join(app, 'app'), `${library}\n`);
+    await writeFile(join(app, 'app'), all.join('\n'));
   });
   const loading = spawn('nix-store', ['--store', store, '--load-db'], { env, stdio: ['pipe', 'ignore', 'inherit'] });
   loading.stdin.end(records.join(''));

@@ -1,66 +1,78 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createReadStream } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import { mkdir, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { dumpNar, unpackNar } from '@nex-nix/nix';
 import { tempDir } from '@nex-nix/test-kit';
 import type { Measurement, Row } from '../row.ts';
 import { milliseconds, writeTree } from './nix-closure.ts';
+import { rss } from './nix-rss.ts';
 
-const RUNS = 6;
-const READ_SIZE = 1024 * 1024;
+const RUNS = 8;
+const READ_SIZE = 64 * 1024;
+const SMALL_FILES = 20_000;
 
-const dump: Row = {
-  id: 'nix.dump',
-  what: 'NAR of a tree of 100 MiB, dumpNar() in this process',
-  unit: 'ms',
-  peer: 'nix-store --dump to /dev/null',
-  wanted: 1,
-  async measure(): Promise<Measurement> {
-    await using dir = await tempDir('nex-bench-');
-    const tree = join(dir.path, 'tree');
-    await writeTree(tree);
-    const values: number[] = [];
-    const peerValues: number[] = [];
-    for (let i = 0; i < RUNS; i++) {
-      peerValues.push(await milliseconds(() => nixStore(['--dump', tree])));
-      values.push(await milliseconds(() => drain(dumpNar(tree))));
+type Prepare = (folder: string) => Promise<void>;
+
+async function measureDump(prepare: Prepare): Promise<Measurement> {
+  await using dir = await tempDir('nex-bench-');
+  const tree = join(dir.path, 'tree');
+  await prepare(tree);
+  const values: number[] = [];
+  const peerValues: number[] = [];
+  for (let i = 0; i < RUNS; i++) {
+    peerValues.push(await milliseconds(() => nixStore(['--dump', tree])));
+    values.push(await milliseconds(() => drain(dumpNar(tree, { reuseChunks: true }))));
+  }
+  return { values, peerValues, notes: [await startNote(dir.path)] };
+}
+
+async function measureRestore(prepare: Prepare): Promise<Measurement> {
+  await using dir = await tempDir('nex-bench-');
+  const tree = join(dir.path, 'tree');
+  const nar = join(dir.path, 'nar');
+  await prepare(tree);
+  await writeFile(nar, dumpNar(tree));
+  const values: number[] = [];
+  const peerValues: number[] = [];
+  for (let i = 0; i < RUNS; i++) {
+    // All trees stay until the end: ext4 takes long to make files where others were deleted a moment ago.
+    const to = join(dir.path, String(i));
+    await mkdir(to);
+    const theirs = async () =>
+      peerValues.push(await milliseconds(() => nixStore(['--restore', join(to, 'theirs')], nar)));
+    const ours = async () => {
+      values.push(await milliseconds(() => unpackNar(read(nar), join(to, 'ours'), { hash: false })));
+    };
+    // The first to create files in a folder has it easier.
+    for (const measure of i % 2 === 0 ? [theirs, ours] : [ours, theirs]) await measure();
+  }
+  return { values, peerValues, notes: [await startNote(dir.path)] };
+}
+
+async function writeSmallFiles(folder: string): Promise<void> {
+  for (let i = 0; i < SMALL_FILES; i++) {
+    const parent = join(folder, `folder-${Math.floor(i / 100)}`);
+    if (i % 100 === 0) await mkdir(parent, { recursive: true });
+    await writeFile(join(parent, `file-${i}`), Buffer.alloc(1024 + ((i * 7919) % 3072), i));
+  }
+}
+
+/** A file in pieces, always in the same memory, as `nix-store` reads its input. */
+async function* read(file: string): AsyncGenerator<Uint8Array, void> {
+  const fd = openSync(file, 'r');
+  try {
+    const buffer = Buffer.allocUnsafeSlow(READ_SIZE);
+    for (;;) {
+      const length = readSync(fd, buffer);
+      if (length === 0) return;
+      yield buffer.subarray(0, length);
     }
-    return { values, peerValues, notes: [await startNote(dir.path)] };
-  },
-};
-
-const restore: Row = {
-  id: 'nix.restore',
-  what: 'the same NAR from a file to disk, unpackNar() in this process, which hashes it too',
-  unit: 'ms',
-  peer: 'nix-store --restore',
-  wanted: 0.8,
-  async measure(): Promise<Measurement> {
-    await using dir = await tempDir('nex-bench-');
-    const tree = join(dir.path, 'tree');
-    const nar = join(dir.path, 'nar');
-    await writeTree(tree);
-    await writeFile(nar, dumpNar(tree));
-    const values: number[] = [];
-    const peerValues: number[] = [];
-    for (let i = 0; i < RUNS; i++) {
-      // All trees stay until the end: ext4 takes long to make files where others were deleted a moment ago.
-      const to = join(dir.path, String(i));
-      await mkdir(to);
-      const theirs = async () =>
-        peerValues.push(await milliseconds(() => nixStore(['--restore', join(to, 'theirs')], nar)));
-      const ours = async () => {
-        const source = createReadStream(nar, { highWaterMark: READ_SIZE });
-        values.push(await milliseconds(() => unpackNar(source, join(to, 'ours'))));
-      };
-      // The first to create files in a folder has it easier.
-      for (const measure of i % 2 === 0 ? [theirs, ours] : [ours, theirs]) await measure();
-    }
-    return { values, peerValues, notes: [await startNote(dir.path)] };
-  },
-};
+  } finally {
+    closeSync(fd);
+  }
+}
 
 async function drain(source: AsyncIterable<Uint8Array>): Promise<number> {
   let size = 0;
@@ -82,4 +94,37 @@ async function startNote(folder: string): Promise<string> {
   return `  the figures of nix-store hold the start of its process, ${ms.toFixed(0)} ms`;
 }
 
-export const nixRows: readonly Row[] = [dump, restore];
+const DUMP = { unit: 'ms', peer: 'nix-store --dump to /dev/null' } as const;
+const RESTORE = { unit: 'ms', peer: 'nix-store --restore' } as const;
+
+export const nixRows: readonly Row[] = [
+  {
+    ...DUMP,
+    id: 'nix.dump',
+    what: 'NAR of a tree of 100 MiB, dumpNar() in this process, its chunks used one by one',
+    wanted: 1,
+    measure: () => measureDump(writeTree),
+  },
+  {
+    ...RESTORE,
+    id: 'nix.restore',
+    what: 'the same NAR from a file to disk, unpackNar() in this process; neither side hashes',
+    wanted: 0.8,
+    measure: () => measureRestore(writeTree),
+  },
+  {
+    ...DUMP,
+    id: 'nix.small-files.dump',
+    what: `NAR of ${SMALL_FILES} files of 1 to 4 KiB, dumpNar() in this process, its chunks used one by one`,
+    wanted: 1.3,
+    measure: () => measureDump(writeSmallFiles),
+  },
+  {
+    ...RESTORE,
+    id: 'nix.small-files.restore',
+    what: 'the same NAR from a file to disk, unpackNar() in this process, which sets mode and time too; neither side hashes',
+    wanted: 1.3,
+    measure: () => measureRestore(writeSmallFiles),
+  },
+  rss,
+];

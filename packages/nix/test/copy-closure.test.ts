@@ -1,4 +1,4 @@
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
@@ -15,6 +15,7 @@ import {
   queryClosure,
   signPathInfo,
   storePathBaseName,
+  storePathHash,
 } from '@nex-nix/nix';
 import { describeEachNix, startProcess, tempDir, waitFor } from '@nex-nix/test-kit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -119,6 +120,70 @@ describeEachNix('copyClosure()', (nix) => {
     server.requests.length = 0;
     expect((await copyClosure(cache, store, [signed.app], { ...options, infos })).copied).toEqual([signed.app]);
     expect(server.requests).toEqual([expect.stringMatching(/^\/nar\//)]);
+  });
+
+  it('brings content while what it refers to is still on its way, and records it after that', async () => {
+    await using dir = await tempDir();
+    await using store = await LocalStore.open({ dir: dir.path });
+    const real = sourceOf(signed);
+    const appRead = Promise.withResolvers<void>();
+    const source: PathSource = {
+      name: 'reversed',
+      pathInfo: (path) => real.pathInfo(path),
+      async *nar(info, options) {
+        if (info.storePath === signed.lib) await appRead.promise;
+        yield* real.nar(info, options);
+        if (info.storePath === signed.app) appRead.resolve();
+      },
+    };
+    const { copied } = await copyClosure(source, store, [signed.app], { trustedKeys: [signed.publicKey] });
+    expect(copied).toEqual([signed.lib, signed.app]);
+  });
+
+  it('goes on where it failed', async () => {
+    await using dir = await tempDir();
+    await using store = await LocalStore.open({ dir: dir.path });
+    const real = sourceOf(signed);
+    const asked: string[] = [];
+    const source = (failing?: string): PathSource => ({
+      name: 'moody',
+      pathInfo: (path) => real.pathInfo(path),
+      async *nar(info, options) {
+        asked.push(info.storePath);
+        for await (const chunk of real.nar(info, options)) {
+          yield chunk;
+          if (info.storePath === failing) throw new Error('the line is dead');
+        }
+      },
+    });
+    const options = { trustedKeys: [signed.publicKey], concurrency: 1 };
+    await expect(copyClosure(source(signed.app), store, [signed.app], options)).rejects.toThrow('the line is dead');
+    expect(await store.missing([signed.lib, signed.app])).toEqual([signed.app]);
+    expect((await copyClosure(source(), store, [signed.app], options)).copied).toEqual([signed.app]);
+    expect(asked).toEqual([signed.lib, signed.app, signed.app]);
+  });
+
+  it('copies into a binary cache, which real Nix then copies from', async () => {
+    await using dir = await tempDir();
+    const url = `file://${join(dir.path, 'cache')}`;
+    const key = generateSecretKey('ours-1');
+    const cache = openBinaryCache(url, { secretKeys: [key] });
+    const source = sourceOf(unsigned);
+    await expect(copyClosure(source, cache, [unsigned.app], { trustedKeys: [] })).rejects.toMatchObject({
+      code: 'NIX_PATH_UNTRUSTED',
+    });
+    const unchecked = { trustedKeys: 'unchecked' } as const;
+    expect((await copyClosure(source, cache, [unsigned.app], unchecked)).copied).toEqual([unsigned.lib, unsigned.app]);
+    expect((await copyClosure(source, cache, [unsigned.app], unchecked)).copied).toEqual([]);
+    const root = join(dir.path, 'root');
+    const keys = ['--option', 'trusted-public-keys', formatPublicKey(publicKeyOf(key))];
+    await nix.run('nix', ...keys, 'copy', '--from', url, '--to', `local?root=${root}`, unsigned.app);
+    expect(await contentOf(`${root}${unsigned.app}`)).toBe(await contentOf(`${unsigned.root}${unsigned.app}`));
+
+    // What a cache has lost is copied again, although it has the root.
+    await rm(join(dir.path, 'cache', `${storePathHash(unsigned.lib)}.narinfo`));
+    const fresh = openBinaryCache(url, { secretKeys: [key] });
+    expect((await copyClosure(source, fresh, [unsigned.app], unchecked)).copied).toEqual([unsigned.lib]);
   });
 
   it('stops the others when one fails, and refuses infos that are not a closure', async () => {

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { resolveInstallable } from '@nex-nix/nix';
+import { publish, queryClosure, resolveInstallable } from '@nex-nix/nix';
 import { describeEachNix, tempDir, type TempDir } from '@nex-nix/test-kit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { storePath } from './nix.ts';
@@ -22,16 +22,37 @@ const FLAKE = `{
 `;
 
 describe('resolveInstallable()', () => {
-  it.each(['', '-x', 'nixpkgs', './nothing/here', '/etc/passwd'])(
-    'refuses %j, and names what it takes',
-    async (text) => {
-      await expect(resolveInstallable(text)).rejects.toMatchObject({
-        code: 'NIX_INSTALLABLE_INVALID',
-        kind: 'usage',
-        hint: expect.stringContaining('nixpkgs#hello'),
-      });
-    },
-  );
+  it.each(['', '-x', 'nixpkgs', './nothing/here'])('refuses %j, and names what it takes', async (text) => {
+    await expect(resolveInstallable(text)).rejects.toMatchObject({
+      code: 'NIX_INSTALLABLE_INVALID',
+      kind: 'usage',
+      hint: expect.stringContaining('nixpkgs#hello'),
+    });
+  });
+
+  it('publishes an executable file as bin/<name>, and a folder as it is', async () => {
+    await using dir = await tempDir();
+    await mkdir(join(dir.path, 'app/bin'), { recursive: true });
+    await writeFile(join(dir.path, 'app/bin/server'), 'binary', { mode: 0o755 });
+    const file = await resolveInstallable('app/bin/server', { cwd: dir.path });
+    expect(file).toMatchObject({
+      storePath: (await publish(join(dir.path, 'app/bin/server'), { as: 'program' })).info.storePath,
+      subPath: 'bin/server',
+      name: 'server',
+      published: join(dir.path, 'app/bin/server'),
+    });
+    expect((await queryClosure(file.source, [file.storePath])).map((info) => info.storePath)).toEqual([file.storePath]);
+    expect(await resolveInstallable('./app', { cwd: dir.path })).toMatchObject({
+      storePath: (await publish(join(dir.path, 'app'))).info.storePath,
+      subPath: '',
+      name: 'app',
+      published: join(dir.path, 'app'),
+    });
+    await expect(resolveInstallable('/etc/passwd')).rejects.toMatchObject({
+      code: 'NIX_PUBLISH_REFUSED',
+      message: 'Cannot publish "/etc/passwd": it is not executable',
+    });
+  });
 
   it('refuses a store path that is not there, with a hint', async () => {
     const path = storePath('hello-2.12');
@@ -72,7 +93,7 @@ describeEachNix('resolveInstallable() with Nix', (nix) => {
     const cwd = dir.path;
     const log: string[] = [];
     const built = await resolveInstallable('.#hello', { cwd, onLog: (line) => void log.push(line) });
-    expect(built).toEqual({ storePath: expect.stringMatching(/-hello-2\.12$/), subPath: '', name: 'hello' });
+    expect(built).toMatchObject({ storePath: expect.stringMatching(/-hello-2\.12$/), subPath: '', name: 'hello' });
     expect(existsSync(built.storePath)).toBe(true);
     for (const text of ['.', '.#', '.#default', `path:${cwd}`, cwd, './.']) {
       expect(await resolveInstallable(text, { cwd })).toEqual(built);
@@ -92,13 +113,17 @@ describeEachNix('resolveInstallable() with Nix', (nix) => {
 
   it('takes store paths, files below, and links to them', async () => {
     const { storePath } = await resolveInstallable('.#tools', { cwd: dir.path });
-    expect(await resolveInstallable(storePath)).toEqual({ storePath, subPath: '', name: 'tools' });
-    expect(await resolveInstallable(`${storePath}/bin`)).toEqual({ storePath, subPath: 'bin', name: 'bin' });
+    expect(await resolveInstallable(storePath)).toMatchObject({ storePath, subPath: '', name: 'tools' });
+    expect(await resolveInstallable(`${storePath}/bin`)).toMatchObject({ storePath, subPath: 'bin', name: 'bin' });
     await mkdir(join(dir.path, 'sub'));
     await symlink(storePath, join(dir.path, 'result'));
     await symlink('../result/bin', join(dir.path, 'sub/bin'));
-    expect(await resolveInstallable('./result', { cwd: dir.path })).toEqual({ storePath, subPath: '', name: 'tools' });
-    expect(await resolveInstallable('result/bin', { cwd: dir.path })).toEqual({
+    expect(await resolveInstallable('./result', { cwd: dir.path })).toMatchObject({
+      storePath,
+      subPath: '',
+      name: 'tools',
+    });
+    expect(await resolveInstallable('result/bin', { cwd: dir.path })).toMatchObject({
       storePath,
       subPath: 'bin',
       name: 'bin',

@@ -1,4 +1,5 @@
 import type { PushProgress } from '@nex-nix/cache';
+import type { ResolvedInstallable } from '@nex-nix/nix';
 import { Command, Option } from 'commander';
 import { action, type Context } from '../context.ts';
 import { formatBytes } from '../output.ts';
@@ -21,7 +22,10 @@ export const devrun = (): Command =>
   new Command('devrun')
     .alias('yeet')
     .description('Build, push what is missing, place and run')
-    .argument('<installable>', 'store path, flake reference (.#echo) or link into the store (./result)')
+    .argument(
+      '<installable>',
+      'flake reference (.#echo), store path, link into the store (./result) or executable file (./server)',
+    )
     .argument('[variables...]', 'environment of the workload: NAME=VALUE')
     .option('--name <name>', 'name of the workload; default: that of the store path, without its version')
     .option('--program <path>', 'program below the store path; default: the only one in bin/')
@@ -43,7 +47,10 @@ export const devrun = (): Command =>
       positive('a number of processes', { whole: true }),
     )
     .option('--no-wait', 'return when the node has accepted it, not when it runs')
-    .addHelpText('after', '\nExample:\n  nex devrun .#echo GREETING=hi')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  nex devrun .#echo GREETING=hi\n  nex devrun ./server --name web       a static binary: no Nix needed to build or ship it',
+    )
     .action(
       action<Options>(async (context, options, installable = '', ...variables) => {
         const environment = parsePairs(variables, 'variable');
@@ -52,10 +59,10 @@ export const devrun = (): Command =>
           signal: context.signal,
           onLog: (line) => context.say(line),
         });
-        await checkProgram(target.storePath, options.program ?? (target.subPath || undefined));
+        await checkProgram(target, options.program);
 
         const { nc, client } = await context.client();
-        const push = await pushClosure(context, nc, target.storePath);
+        const push = await pushClosure(context, nc, target);
         const name = options.name ?? target.name;
         const { memory, pids } = options;
         const runRequest = {
@@ -92,25 +99,28 @@ export const devrun = (): Command =>
       }),
     );
 
-/** Finds out before anything is sent whether the store path, where it is on this machine, holds the program. */
-async function checkProgram(storePath: string, program: string | undefined): Promise<void> {
-  const [{ findProgram }, { NixStore, parseStorePath, queryClosure }] = await Promise.all([
+/** Finds out before anything is sent whether the store path, as it is on this machine, holds a program that can start. */
+async function checkProgram(target: ResolvedInstallable, named: string | undefined): Promise<void> {
+  const [{ findProgram, requireStandalone }, { queryClosure }] = await Promise.all([
     import('@nex-nix/nix-nexlet'),
     import('@nex-nix/nix'),
   ]);
-  const path = parseStorePath(storePath);
-  const closure = (await queryClosure(new NixStore(), [path])).map((info) => info.storePath);
-  await findProgram({ realPath: (entry) => entry }, { storePath: path, program, closure });
+  const { storePath, subPath, source, published } = target;
+  const program = named ?? (subPath || undefined);
+  if (published !== undefined && program !== undefined && program === subPath) return requireStandalone(published);
+  const closure = (await queryClosure(source, [storePath])).map((info) => info.storePath);
+  await findProgram({ realPath: (path) => published ?? path }, { storePath, program, closure });
 }
 
-async function pushClosure(context: Context, nc: Awaited<ReturnType<Context['connect']>>, storePath: string) {
-  const [{ NatsCache }, { NixStore, parseStorePath }] = await Promise.all([
-    import('@nex-nix/cache'),
-    import('@nex-nix/nix'),
-  ]);
+async function pushClosure(
+  context: Context,
+  nc: Awaited<ReturnType<Context['connect']>>,
+  { source, storePath }: ResolvedInstallable,
+) {
+  const { NatsCache } = await import('@nex-nix/cache');
   const cache = await NatsCache.open(nc, { signal: context.signal });
   const progress = context.globals.json === true || !process.stderr.isTTY ? undefined : progressLine();
-  const report = await cache.push(new NixStore(), [parseStorePath(storePath)], {
+  const report = await cache.push(source, [storePath], {
     signal: context.signal,
     ...(progress === undefined ? {} : { onProgress: progress.update }),
   });

@@ -1,7 +1,7 @@
-import type { LocalStore } from '../local-store/local-store.ts';
 import type { SignalOptions } from '../abortable.ts';
 import type { PathInfo } from '../formats/path-info.ts';
-import { type PathSource, queryClosure, sortReferencesFirst } from './path-source.ts';
+import { NixError } from '../nix-error.ts';
+import { type PathSource, type PathStore, queryClosure, sortReferencesFirst } from './path-source.ts';
 import type { PublicKey } from '../formats/signing-key.ts';
 import type { StorePath } from '../formats/store-path.ts';
 import { requireTrust } from '../formats/trust.ts';
@@ -17,8 +17,11 @@ export interface CopyProgress {
 }
 
 export interface CopyClosureOptions extends SignalOptions {
-  /** A path must be signed by one of them, or be content-addressed. */
-  trustedKeys: readonly PublicKey[];
+  /**
+   * A path must be signed by one of them, or be content-addressed. `'unchecked'` takes every path whose content is what `from` says it
+   * is: for a source that is trusted itself, such as the store of this machine.
+   */
+  trustedKeys: readonly PublicKey[] | 'unchecked';
   /** Paths copied at a time. @default 4 */
   concurrency?: number | undefined;
   /** Called for every piece that arrives and every path that is complete: throttle what is shown. */
@@ -37,107 +40,111 @@ export interface CopyResult {
 const DEFAULT_CONCURRENCY = 4;
 
 /**
- * Copies what `to` lacks of the closure of `roots`, references first. Trust is checked for every path of the closure before any
- * byte is fetched; hashes are verified by {@link LocalStore.add}. What was copied before a failure stays, complete and valid.
- * Nothing is asked of `from` when all is there already.
+ * Copies what `to` lacks of the closure of `roots`: several paths at a time, each valid only after those it refers to. Trust is
+ * checked for every path of the closure before any byte is fetched; hashes are verified by {@link PathStore.add}. What was
+ * copied before a failure stays, complete and valid, and is not copied again. Nothing is asked of `from` when all is there already.
  *
- * @throws {@link NixError} `NIX_PATH_NOT_FOUND`, `NIX_PATH_UNTRUSTED`, and what {@link LocalStore.add} and the source throw.
+ * @throws {@link NixError} `NIX_PATH_NOT_FOUND`, `NIX_PATH_UNTRUSTED`, and what the source and {@link PathStore.add} throw.
  */
 export async function copyClosure(
   from: PathSource,
-  to: LocalStore,
+  to: PathStore,
   roots: readonly StorePath[],
   options: CopyClosureOptions,
 ): Promise<CopyResult> {
   const { trustedKeys, signal } = options;
-  const allThere = (await to.missing(roots)).length === 0;
-  const infos = allThere ? await to.closure(roots, { signal }) : await closureOf(from, roots, options);
-  const missing = new Set(await to.missing(infos.map((info) => info.storePath)));
-  for (const info of infos) {
-    // What is here already was imported under the keys of that time; what counts is what is trusted now.
-    const here = missing.has(info.storePath) ? undefined : await to.pathInfo(info.storePath);
-    requireTrust(here ?? info, trustedKeys);
+  const infos = (await closureThere(to, roots, options)) ?? (await closureHere(from, roots, options));
+  const paths = infos.map((info) => info.storePath);
+  // From here on: what is there must stay, and what comes must not go before the rest is there.
+  using _held = to.hold?.(paths);
+  const missing = new Set(await to.missing(paths, { signal }));
+  if (trustedKeys !== 'unchecked') {
+    for (const info of infos) {
+      // What is there already was added under the keys of that time; what counts is what is trusted now.
+      const there = missing.has(info.storePath) ? undefined : await to.pathInfo(info.storePath, { signal });
+      requireTrust(there ?? info, trustedKeys);
+    }
   }
-  const copy = new ClosureCopy(
-    from,
-    to,
-    infos.filter((info) => missing.has(info.storePath)),
-    options,
-  );
-  return copy.run();
+  const absent = infos.filter((info) => missing.has(info.storePath));
+  return await new ClosureCopy(from, to, absent, options).run();
 }
 
-async function closureOf(from: PathSource, roots: readonly StorePath[], { infos, signal }: CopyClosureOptions) {
+/** The closure in `to`, or undefined when a part of it is missing there. */
+async function closureThere(
+  to: PathStore,
+  roots: readonly StorePath[],
+  { signal }: SignalOptions,
+): Promise<PathInfo[] | undefined> {
+  if ((await to.missing(roots, { signal })).length > 0) return undefined;
+  try {
+    return await queryClosure(to, roots, { signal });
+  } catch (error) {
+    // A binary cache may have lost what a path refers to.
+    if (error instanceof NixError && error.code === 'NIX_PATH_NOT_FOUND') return undefined;
+    throw error;
+  }
+}
+
+async function closureHere(from: PathSource, roots: readonly StorePath[], { infos, signal }: CopyClosureOptions) {
   return infos === undefined ? queryClosure(from, roots, { signal }) : sortReferencesFirst(infos, roots, from.name);
 }
 
 class ClosureCopy {
   readonly #from: PathSource;
-  readonly #to: LocalStore;
+  readonly #to: PathStore;
   readonly #options: CopyClosureOptions;
-  /** Paths still to be started, references first. */
-  #waiting: PathInfo[];
-  readonly #unfinished: Set<StorePath>;
-  readonly #totalPaths: number;
+  /** What is copied, references first, and of each path a promise that it is valid. */
+  readonly #infos: readonly PathInfo[];
+  readonly #valid = new Map<StorePath, Promise<void>>();
   readonly #totalBytes: number;
   readonly #copied: StorePath[] = [];
   #narBytes = 0;
   #copiedPaths = 0;
   #copiedBytes = 0;
 
-  constructor(from: PathSource, to: LocalStore, infos: readonly PathInfo[], options: CopyClosureOptions) {
+  constructor(from: PathSource, to: PathStore, infos: readonly PathInfo[], options: CopyClosureOptions) {
     this.#from = from;
     this.#to = to;
     this.#options = options;
-    this.#waiting = [...infos];
-    this.#unfinished = new Set(infos.map((info) => info.storePath));
-    this.#totalPaths = infos.length;
+    this.#infos = infos;
     this.#totalBytes = infos.reduce((sum, info) => sum + info.narSize, 0);
   }
 
   async run(): Promise<CopyResult> {
+    const { concurrency = DEFAULT_CONCURRENCY, signal: outer } = this.#options;
     const failed = new AbortController();
-    const signal = AbortSignal.any([
-      failed.signal,
-      ...(this.#options.signal === undefined ? [] : [this.#options.signal]),
-    ]);
+    const signal = outer === undefined ? failed.signal : AbortSignal.any([failed.signal, outer]);
     const running = new Set<Promise<void>>();
     try {
-      while (this.#waiting.length > 0 || running.size > 0) {
+      // What a path waits for has begun before it, so that it cannot wait for a place that it holds itself.
+      for (const info of this.#infos) {
+        while (running.size >= concurrency) await Promise.race(running);
         signal.throwIfAborted();
-        const info = running.size < (this.#options.concurrency ?? DEFAULT_CONCURRENCY) ? this.#takeReady() : undefined;
-        if (info === undefined) {
-          await Promise.race(running);
-        } else {
-          const task = this.#copy(info, signal).finally(() => running.delete(task));
-          running.add(task);
-        }
+        const copying = this.#copy(info, signal);
+        this.#valid.set(info.storePath, copying);
+        const place = copying.catch((error: unknown) => failed.abort(error)).finally(() => running.delete(place));
+        running.add(place);
       }
+      await Promise.all(this.#valid.values());
     } catch (error) {
       failed.abort(error);
       throw error;
     } finally {
-      await Promise.allSettled(running);
+      await Promise.allSettled(this.#valid.values());
     }
     return { copied: this.#copied, narBytes: this.#narBytes };
   }
 
-  /** The next path all of whose references are there. As long as anything waits and nothing runs, there is one. */
-  #takeReady(): PathInfo | undefined {
-    const index = this.#waiting.findIndex((info) =>
-      info.references.every((reference) => reference === info.storePath || !this.#unfinished.has(reference)),
-    );
-    return index === -1 ? undefined : this.#waiting.splice(index, 1)[0];
-  }
-
   async #copy(info: PathInfo, signal: AbortSignal): Promise<void> {
+    const references = Promise.all(info.references.map(async (path) => this.#valid.get(path)));
+    // Who waits for it is told; that it may fail before anyone waits must not end the process.
+    references.catch(() => undefined);
     const nar = this.#counted(info, this.#from.nar(info, { signal }));
-    const outcome = await this.#to.add(info, nar, { signal, origin: this.#from.name });
+    const outcome = await this.#to.add(info, nar, { signal, origin: this.#from.name, references });
     if (outcome === 'added') {
       this.#copied.push(info.storePath);
       this.#narBytes += info.narSize;
     }
-    this.#unfinished.delete(info.storePath);
     this.#copiedPaths++;
     this.#report(info);
   }
@@ -154,7 +161,7 @@ class ClosureCopy {
     this.#options.onProgress?.({
       storePath,
       copiedPaths: this.#copiedPaths,
-      totalPaths: this.#totalPaths,
+      totalPaths: this.#infos.length,
       copiedBytes: this.#copiedBytes,
       totalBytes: this.#totalBytes,
     });

@@ -35,6 +35,8 @@ export interface PathStore extends PathSource {
    * @returns `present` when the path was valid already, or became so meanwhile.
    */
   add(info: PathInfo, nar: AsyncIterable<Uint8Array>, options?: AddOptions): Promise<'added' | 'present'>;
+  /** Keeps `paths`, valid or not yet, from being collected until it is disposed of; where collecting is a thing. */
+  hold?(paths: Iterable<StorePath>): Disposable;
 }
 
 /** Path infos asked for at a time. */
