@@ -207,19 +207,33 @@ describe('LocalStore', () => {
   it('brings a database of version 1 to version 2', async () => {
     await using dir = await tempDir();
     const { info, nar } = await sample('x');
+    const samples = [await sample('y'), await sample('z'), await sample('a')];
+    const [otherHash, toItself, addressed] = samples.map((one) => one.info.storePath) as [
+      StorePath,
+      StorePath,
+      StorePath,
+    ];
     {
       await using store = await LocalStore.open({ dir: dir.path });
       await store.add(info, bytes(nar));
+      await addAll(store, samples);
     }
     {
       using db = new DatabaseSync(join(dir.path, 'db.sqlite'));
+      const set = db.prepare('UPDATE paths SET ca = ? WHERE path = ?');
+      set.run('fixed:r:sha512:x', otherHash);
+      for (const path of [toItself, addressed]) set.run('fixed:r:sha256:x', path);
+      db.prepare('INSERT INTO refs VALUES (?, ?)').run(toItself, toItself);
       db.exec(`DROP TABLE pins; DROP TABLE holds; DROP INDEX paths_unsynced; ALTER TABLE paths DROP COLUMN last_used;
         ALTER TABLE paths DROP COLUMN unsynced; PRAGMA user_version = 1`);
     }
     const before = Date.now();
     await using store = await LocalStore.open({ dir: dir.path });
     expect(await store.pathInfo(info.storePath)).toEqual(info);
-    expect(queryStore(dir.path, 'SELECT unsynced FROM paths')).toEqual([null]);
+    // Their content was not compared with such addresses in version 1.
+    for (const path of [otherHash, toItself]) expect(await store.pathInfo(path)).not.toHaveProperty('ca');
+    expect(await store.pathInfo(addressed)).toHaveProperty('ca');
+    expect(queryStore(dir.path, 'SELECT DISTINCT unsynced FROM paths')).toEqual([null]);
     expect(queryStore(dir.path, 'SELECT last_used FROM paths')[0]).toBeGreaterThan(before - 2000);
     await store.pin('it', [info.storePath]);
     expect(queryStore(dir.path, 'PRAGMA user_version')).toEqual([2]);

@@ -19,9 +19,12 @@ const STEPS: readonly string[] = [
 
   // last_used: ms since 1970. unsynced: the mark of content that may not be on the disk yet, see durability.ts; until now everything was.
   // Pins and holds may name paths that are not valid: they protect them from the moment they are.
+  // Content of some kinds of addresses was not compared with them until now: such an address must prove nothing.
   `ALTER TABLE paths ADD COLUMN last_used INTEGER NOT NULL DEFAULT 0;
   ALTER TABLE paths ADD COLUMN unsynced TEXT;
   UPDATE paths SET last_used = unixepoch() * 1000;
+  UPDATE paths SET ca = NULL WHERE ca LIKE 'fixed:r:%' AND (ca NOT LIKE 'fixed:r:sha256:%'
+    OR EXISTS (SELECT 1 FROM refs WHERE referrer = path AND reference = path));
   CREATE INDEX paths_unsynced ON paths (unsynced) WHERE unsynced IS NOT NULL;
   CREATE TABLE pins (name TEXT NOT NULL, path TEXT NOT NULL, PRIMARY KEY (name, path)) STRICT, WITHOUT ROWID;
   CREATE TABLE holds (session TEXT NOT NULL, path TEXT NOT NULL, PRIMARY KEY (session, path)) STRICT, WITHOUT ROWID;`,
