@@ -70,7 +70,7 @@ describeWith(['bzip2'], 'bunzip2()', () => {
   });
 });
 
-/** A block of one symbol whose run length has forty digits: decoders that count in 32 bits never come to its end. */
+/** A block of one symbol whose run length has forty digits, more than 32 bits can hold. */
 function endlessRun(): Buffer {
   const code = (lengths: string) => `00001${lengths}`;
   const bits = [Buffer.from('BZh9'), Buffer.from('314159265359', 'hex'), Buffer.alloc(4)].map((bytes) =>

@@ -11,7 +11,7 @@ const SYMBOLS_PER_SELECTOR = 50;
 
 /**
  * Undoes bzip2: any number of streams in a row, with their checksums, in constant memory.
- * Written here because no library does all of that and stands up to hostile data.
+ * Why it is written here: docs/decisions/0008-own-bzip2-decoder.md.
  * Source of the format: J. Tsai, "BZIP2: Format Specification".
  */
 export async function* bunzip2(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void> {
