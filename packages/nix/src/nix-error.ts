@@ -43,6 +43,7 @@ const KINDS = {
 /** Codes of the errors of this package. */
 export type NixErrorCode = keyof typeof KINDS;
 
+/** What an error says besides its code and message. */
 export interface NixErrorOptions extends NexErrorOptions {
   /** Where the fault is: in bytes from the start of a NAR, in characters from the start of a text. */
   offset?: number | undefined;

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { type Login, netrcLogin } from './netrc.ts';
 import { NixError, systemErrorCode } from '../nix-error.ts';
 
+/** Who to be for a cache. A token counts before user name and password in its URL, those before a netrc file. */
 export interface AuthorizationOptions {
   /**
    * File with user names and passwords by host, in the form of netrc(5). It must be there when it is named.

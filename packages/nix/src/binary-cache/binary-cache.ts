@@ -28,6 +28,7 @@ export interface BinaryCache extends PathStore {
   pathInfo(path: StorePath, options?: SignalOptions): Promise<NarInfo | undefined>;
 }
 
+/** Options of {@link openBinaryCache}. Times are in milliseconds. */
 export interface BinaryCacheOptions extends AuthorizationOptions {
   /** Milliseconds without a sign of life after which a request fails. @default 30000 */
   timeout?: number | undefined;

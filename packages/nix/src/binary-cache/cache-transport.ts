@@ -1,9 +1,10 @@
 import type { SignalOptions } from '../abortable.ts';
+import type { NarOptions } from '../nar/nar-options.ts';
 
 /** How the files of a binary cache are read and written. */
 export interface CacheTransport {
   /** The file at `url`, or undefined when there is none. The bytes must be read, or the iteration ended. */
-  get(url: URL, options: SignalOptions): Promise<AsyncIterable<Uint8Array> | undefined>;
+  get(url: URL, options: NarOptions): Promise<AsyncIterable<Uint8Array> | undefined>;
   /** Whether there is a file at `url`. */
   has(url: URL, options: SignalOptions): Promise<boolean>;
   /** Makes or replaces the file at `url`, whole or not at all. */

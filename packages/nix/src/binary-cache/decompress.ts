@@ -1,9 +1,19 @@
 import { Readable, type Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { constants, createBrotliDecompress, createGunzip, createZstdDecompress } from 'node:zlib';
+import * as zlib from 'node:zlib';
 import { bunzip2 } from './bunzip2.ts';
+import {
+  type Decoder,
+  decompressElsewhere,
+  isFull,
+  type PieceBlock,
+  pieceBlocks,
+  piecesOf,
+} from './decompress-thread.ts';
 import { NixError } from '../nix-error.ts';
-import { splitZstdFrames } from './zstd-frames.ts';
+import { returnBlock } from '../threads/blocks.ts';
+import { ThreadError } from '../threads/thread-pool.ts';
+import { splitZstdFrames, ZstdFrames } from './zstd-frames.ts';
 
 const CHUNK_SIZE = 256 * 1024;
 /** 128 MiB, what `zstd --long` asks for at most. */
@@ -12,9 +22,23 @@ const ZSTD_WINDOW_LOG_MAX = 27;
 /** By the names narinfos use. */
 const COMPRESSIONS = ['none', 'xz', 'zstd', 'gzip', 'br', 'bzip2'] as const;
 
+const DECODERS: Readonly<Record<'zstd' | 'gzip' | 'br', Decoder>> = {
+  zstd: {
+    create: 'createZstdDecompress',
+    options: { chunkSize: CHUNK_SIZE, params: { [zlib.constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX } },
+  },
+  gzip: { create: 'createGunzip', options: { chunkSize: CHUNK_SIZE } },
+  br: { create: 'createBrotliDecompress', options: { chunkSize: CHUNK_SIZE } },
+};
+
 export interface DecompressOptions {
   /** What is decompressed, for the error messages. */
   origin: string;
+  /**
+   * A chunk is valid only until the next one is asked for, and those of the source need not be valid longer either. Spares much memory,
+   * and the time to collect it, where content is large.
+   */
+  reuseChunks?: boolean;
 }
 
 /**
@@ -25,23 +49,21 @@ export interface DecompressOptions {
 export function decompress(
   source: AsyncIterable<Uint8Array>,
   compression: string,
-  { origin }: DecompressOptions,
+  options: DecompressOptions,
 ): AsyncIterable<Uint8Array> {
+  const { origin, reuseChunks = false } = options;
   switch (compression) {
     case 'none':
       return source;
-    case 'zstd': {
-      const params = { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX };
-      return through(splitZstdFrames(source, origin), createZstdDecompress({ chunkSize: CHUNK_SIZE, params }), origin);
-    }
+    case 'zstd':
+      return through(source, DECODERS.zstd, options);
     case 'gzip':
-      return through(source, createGunzip({ chunkSize: CHUNK_SIZE }), origin);
     case 'br':
-      return through(source, createBrotliDecompress({ chunkSize: CHUNK_SIZE }), origin);
+      return through(source, DECODERS[compression], options);
     case 'bzip2':
-      return unbzip(source, origin);
+      return unbzip(reuseChunks ? copies(source) : source, origin);
     case 'xz':
-      return unxz(source, origin);
+      return unxz(reuseChunks ? copies(source) : source, origin);
     default:
       throw new NixError(
         'NIX_COMPRESSION_UNSUPPORTED',
@@ -53,16 +75,41 @@ export function decompress(
 
 async function* through(
   source: AsyncIterable<Uint8Array>,
-  codec: Transform,
-  origin: string,
+  decoder: Decoder,
+  { origin, reuseChunks = false }: DecompressOptions,
 ): AsyncGenerator<Uint8Array, void> {
+  const frames = decoder === DECODERS.zstd ? new ZstdFrames(origin) : undefined;
   const { input, errorOr } = watch(source);
+  try {
+    if (reuseChunks) yield* decompressReusing(pieceBlocks(input, frames), decoder);
+    else yield* decompressHere(frames === undefined ? input : splitZstdFrames(input, frames), decoder);
+  } catch (error) {
+    throw errorOr(error instanceof NixError || error instanceof ThreadError ? error : invalid(origin, error));
+  } finally {
+    await input.return();
+  }
+}
+
+/** What is not even a block is decompressed here: asking another thread, or even starting one, would take longer. */
+async function* decompressReusing(
+  blocks: AsyncGenerator<PieceBlock, void>,
+  decoder: Decoder,
+): AsyncGenerator<Uint8Array, void> {
+  const { value: first } = await blocks.next();
+  if (first !== undefined && isFull(first)) return yield* decompressElsewhere(first, blocks, decoder);
+  yield* decompressHere(first === undefined ? [] : piecesOf(first), decoder);
+  if (first !== undefined) returnBlock(first.block);
+}
+
+async function* decompressHere(
+  source: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+  { create, options }: Decoder,
+): AsyncGenerator<Uint8Array, void> {
+  const codec: Transform = zlib[create](options);
   // A failure destroys the codec, and so leaves through the loop below.
-  const piping = pipeline(Readable.from(input, { objectMode: false }), codec).catch(() => undefined);
+  const piping = pipeline(Readable.from(source, { objectMode: false }), codec).catch(() => undefined);
   try {
     for await (const chunk of codec) yield chunk as Buffer;
-  } catch (error) {
-    throw errorOr(invalid(origin, error));
   } finally {
     codec.destroy();
     await piping;
@@ -94,14 +141,24 @@ async function* unbzip(source: AsyncIterable<Uint8Array>, origin: string): Async
   }
 }
 
+async function* copies(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void> {
+  for await (const chunk of source) yield Uint8Array.from(chunk);
+}
+
 /** `source`, and a way to tell its failures from those of the codec behind it: `errorOr` is what it threw, or else the other error. */
 function watch(source: AsyncIterable<Uint8Array>) {
   let failure: { readonly error: unknown } | undefined;
   const read = async function* (): AsyncGenerator<Uint8Array, void> {
+    let isRead = false;
     try {
-      yield* source;
+      for await (const chunk of source) {
+        isRead = true;
+        yield chunk;
+        isRead = false;
+      }
     } catch (error) {
-      failure = { error };
+      // A codec that fails throws that into what it reads from: it comes by here, too.
+      if (!isRead) failure = { error };
       throw error;
     }
   };

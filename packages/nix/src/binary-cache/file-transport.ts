@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, open, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { NarOptions } from '../nar/nar-options.ts';
 import type { CacheTransport, UploadContent } from './cache-transport.ts';
 import { NixError, systemErrorCode } from '../nix-error.ts';
 
@@ -10,11 +11,11 @@ const CHUNK_SIZE = 256 * 1024;
 /** Files below the folder `root`. What is written is on the disk before it gets its name. */
 export function fileTransport(root: URL): CacheTransport {
   return {
-    async get(url, { signal }) {
+    async get(url, { signal, reuseChunks = false }) {
       signal?.throwIfAborted();
       const path = pathBelow(root, url);
       try {
-        return readFile(await open(path), signal);
+        return readFile(await open(path), { signal, reuseChunks });
       } catch (error) {
         if (systemErrorCode(error) === 'ENOENT') return undefined;
         throw new NixError('NIX_CACHE_INVALID', `Cannot read "${url.href}": ${String(error)}`, { cause: error });
@@ -57,14 +58,16 @@ function pathBelow(root: URL, url: URL): string {
 
 async function* readFile(
   file: Awaited<ReturnType<typeof open>>,
-  signal: AbortSignal | undefined,
+  { signal, reuseChunks }: NarOptions,
 ): AsyncGenerator<Uint8Array, void> {
   await using handle = file;
+  let buffer = Buffer.allocUnsafeSlow(CHUNK_SIZE);
   for (;;) {
     signal?.throwIfAborted();
-    const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafeSlow(CHUNK_SIZE), 0, CHUNK_SIZE, null);
+    const { bytesRead } = await handle.read(buffer, 0, CHUNK_SIZE, null);
     if (bytesRead === 0) return;
     yield buffer.subarray(0, bytesRead);
+    if (reuseChunks !== true) buffer = Buffer.allocUnsafeSlow(CHUNK_SIZE);
   }
 }
 

@@ -1,13 +1,8 @@
 import { createReadStream } from 'node:fs';
-import {
-  Agent,
-  type ClientRequest,
-  type IncomingMessage,
-  type OutgoingHttpHeaders,
-  request as httpRequest,
-} from 'node:http';
+import { type ClientRequest, type IncomingMessage, type OutgoingHttpHeaders, request as httpRequest } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { UploadContent } from './cache-transport.ts';
+import { RecyclingAgent } from './recycling-agent.ts';
 import { NixError } from '../nix-error.ts';
 
 /** As many as Nix opens. */
@@ -36,7 +31,7 @@ export interface HttpAnswer {
 /** Connections that are used again; idle ones are closed after ten seconds and keep no process alive. */
 export class HttpClient {
   readonly #options = { keepAlive: true, maxSockets: SOCKETS_MAX, timeout: IDLE_TIMEOUT };
-  readonly #agents = { 'http:': new Agent(this.#options), 'https:': new HttpsAgent(this.#options) };
+  readonly #agents = { 'http:': new RecyclingAgent(this.#options), 'https:': new HttpsAgent(this.#options) };
   readonly #timeout: number;
 
   /** @param timeout milliseconds without a sign of life after which a request fails. */

@@ -54,7 +54,7 @@ export async function spoolNar(
     }
   };
   try {
-    const content = verified(info, nar, origin);
+    const content = verified(info, nar, { origin, keepChunks: codec !== undefined });
     const options = signal === undefined ? {} : { signal };
     if (codec === undefined) await pipeline(content, write, options);
     else await pipeline(content, codec, write, options);
@@ -69,7 +69,7 @@ export async function spoolNar(
 async function* verified(
   info: PathInfo,
   nar: AsyncIterable<Uint8Array>,
-  origin: string,
+  { origin, keepChunks }: { origin: string; keepChunks: boolean },
 ): AsyncGenerator<Uint8Array, void> {
   const hash = createHash('sha256');
   let size = 0;
@@ -77,7 +77,8 @@ async function* verified(
     size += chunk.length;
     if (size > info.narSize) throw sizeError(info, origin, `more than ${info.narSize} bytes`);
     hash.update(chunk);
-    yield chunk;
+    // A codec keeps what it has not come to yet.
+    yield keepChunks ? Uint8Array.from(chunk) : chunk;
   }
   if (size < info.narSize) throw sizeError(info, origin, `${size} bytes, expected ${info.narSize}`);
   const narHash = narHashOf(hash.digest());

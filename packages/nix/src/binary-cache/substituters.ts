@@ -1,10 +1,12 @@
 import type { SignalOptions } from '../abortable.ts';
+import type { NarOptions } from '../nar/nar-options.ts';
 import { type BinaryCache, type BinaryCacheOptions, openBinaryCache } from './binary-cache.ts';
 import { NixError } from '../nix-error.ts';
 import type { NarInfo, PathInfo } from '../formats/path-info.ts';
 import type { PathSource } from '../closure/path-source.ts';
 import type { StorePath } from '../formats/store-path.ts';
 
+/** Options of {@link openSubstituters}. Times are in milliseconds. */
 export interface SubstitutersOptions extends BinaryCacheOptions {
   /** Told of a cache that fails while another one may do. */
   onWarning?: ((error: NixError) => void) | undefined;
@@ -56,12 +58,13 @@ class CacheList implements Substituters {
     return undefined;
   }
 
-  async *nar(info: PathInfo, { signal }: SignalOptions = {}): AsyncGenerator<Uint8Array, void> {
+  async *nar(info: PathInfo, options: NarOptions = {}): AsyncGenerator<Uint8Array, void> {
     const errors: NixError[] = [];
     const origin = this.#origins.get(info);
+    const { signal } = options;
     const members = await this.#ordered(signal);
     for (const member of origin === undefined ? members : [origin, ...members.filter((other) => other !== origin)]) {
-      const opened = await member.attempt(errors, signal, () => open(member, info, member === origin, signal));
+      const opened = await member.attempt(errors, signal, () => open(member, info, member === origin, options));
       if (opened === undefined) continue;
       try {
         yield opened.first;
@@ -97,10 +100,10 @@ class CacheList implements Substituters {
 }
 
 /** A NAR whose first chunk has come; undefined when the cache has another one, or none. */
-async function open(member: Member, info: PathInfo, isOrigin: boolean, signal: AbortSignal | undefined) {
-  const found = isOrigin ? info : await member.cache.pathInfo(info.storePath, { signal });
+async function open(member: Member, info: PathInfo, isOrigin: boolean, options: NarOptions) {
+  const found = isOrigin ? info : await member.cache.pathInfo(info.storePath, { signal: options.signal });
   if (found?.narHash !== info.narHash || found.narSize !== info.narSize) return undefined;
-  const rest = member.cache.nar(found, { signal })[Symbol.asyncIterator]() as AsyncGenerator<Uint8Array, void>;
+  const rest = member.cache.nar(found, options)[Symbol.asyncIterator]() as AsyncGenerator<Uint8Array, void>;
   const first = await rest.next();
   return first.done === true ? undefined : { first: first.value, rest };
 }

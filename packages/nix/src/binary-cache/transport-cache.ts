@@ -1,4 +1,5 @@
 import type { SignalOptions } from '../abortable.ts';
+import type { NarOptions } from '../nar/nar-options.ts';
 import type { BinaryCache, CacheInfo } from './binary-cache.ts';
 import type { CacheTransport } from './cache-transport.ts';
 import type { CacheUpload, UploadSettings } from './cache-upload.ts';
@@ -93,12 +94,13 @@ export class TransportCache implements BinaryCache {
   }
 
   /** @throws {@link NixError} `NIX_PATH_NOT_FOUND`, `NIX_NAR_SIZE_MISMATCH` as soon as there is a byte too many, or at the end. */
-  async *nar(info: PathInfo, options: SignalOptions = {}): AsyncGenerator<Uint8Array, void> {
+  async *nar(info: PathInfo, options: NarOptions = {}): AsyncGenerator<Uint8Array, void> {
     const narInfo = isNarInfo(info) ? info : await this.pathInfo(info.storePath, options);
     if (narInfo === undefined) throw this.#narMissing(info);
     const origin = shownUrl(this.#resolve(narInfo.url));
     let left = info.narSize;
-    for await (const chunk of decompress(this.#file(narInfo, options), narInfo.compression, { origin })) {
+    const decoding = { origin, reuseChunks: options.reuseChunks ?? false };
+    for await (const chunk of decompress(this.#file(narInfo, options), narInfo.compression, decoding)) {
       left -= chunk.length;
       if (left < 0) throw sizeError(info, origin, `has more than ${info.narSize} bytes`);
       yield chunk;
@@ -167,7 +169,7 @@ export class TransportCache implements BinaryCache {
   }
 
   /** The file with the NAR, asked for when the first byte is wanted. */
-  async *#file(info: NarInfo, options: SignalOptions): AsyncGenerator<Uint8Array, void> {
+  async *#file(info: NarInfo, options: NarOptions): AsyncGenerator<Uint8Array, void> {
     const url = this.#resolve(info.url);
     const file = await this.#transport.get(url, options);
     if (file === undefined) {

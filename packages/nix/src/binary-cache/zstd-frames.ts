@@ -5,31 +5,32 @@ const SKIPPABLE_MAGIC = 0x184d2a50;
 const HEADER_MAX = 18;
 
 /**
- * Cuts a stream of zstd frames so that no chunk holds bytes of two frames: Node's decoder drops whatever follows the end of a
- * frame in the same chunk, and binary caches do serve several frames in a row (Nix 2.35 and later write one per 16 MiB).
- * Source of the format: RFC 8878, section 3.1.
+ * Cuts a stream of zstd frames so that no chunk holds bytes of two frames.
  *
- * @throws {@link NixError} `NIX_COMPRESSION_INVALID` for anything that is not a frame, or a frame that is cut off.
+ * @throws {@link NixError} as {@link ZstdFrames}.
  */
 export async function* splitZstdFrames(
   source: AsyncIterable<Uint8Array>,
-  origin: string,
+  frames: ZstdFrames,
 ): AsyncGenerator<Uint8Array, void> {
-  const walker = new FrameWalker(origin);
   for await (const chunk of source) {
     let start = 0;
-    for (const end of walker.frameEnds(chunk)) {
+    for (const end of frames.ends(chunk)) {
       yield chunk.subarray(start, end);
       start = end;
     }
     if (start < chunk.length) yield chunk.subarray(start);
   }
-  walker.end();
+  frames.finish();
 }
 
 type Part = 'magic' | 'skip-size' | 'frame-header' | 'block-header';
 
-class FrameWalker {
+/**
+ * Finds where zstd frames end: Node's decoder drops whatever follows the end of a frame in the same chunk, and binary caches do serve
+ * several frames in a row (Nix 2.35 and later write one per 16 MiB). Source of the format: RFC 8878, section 3.1.
+ */
+export class ZstdFrames {
   readonly #origin: string;
   /** The header being collected. */
   #part: Part = 'magic';
@@ -45,8 +46,8 @@ class FrameWalker {
     this.#origin = origin;
   }
 
-  /** Where frames end in `chunk`. */
-  *frameEnds(chunk: Uint8Array): Generator<number, void> {
+  /** Where frames end in `chunk`, the next one. @throws {@link NixError} `NIX_COMPRESSION_INVALID` for anything that is not a frame. */
+  *ends(chunk: Uint8Array): Generator<number, void> {
     let at = 0;
     while (at < chunk.length) {
       if (this.#skip > 0) {
@@ -65,7 +66,8 @@ class FrameWalker {
     }
   }
 
-  end(): void {
+  /** There are no more chunks. @throws {@link NixError} `NIX_COMPRESSION_INVALID` when the last frame is cut off. */
+  finish(): void {
     if (this.#part !== 'magic' || this.#have > 0 || this.#skip > 0)
       throw this.#invalid('it ends in the middle of a zstd frame');
   }

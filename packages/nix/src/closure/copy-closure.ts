@@ -6,6 +6,7 @@ import type { PublicKey } from '../formats/signing-key.ts';
 import type { StorePath } from '../formats/store-path.ts';
 import { requireTrust } from '../formats/trust.ts';
 
+/** How far a copy is. Bytes are those of uncompressed NARs. */
 export interface CopyProgress {
   /** The path that moved on. */
   readonly storePath: StorePath;
@@ -16,6 +17,7 @@ export interface CopyProgress {
   readonly totalBytes: number;
 }
 
+/** Options of {@link copyClosure}. */
 export interface CopyClosureOptions extends SignalOptions {
   /**
    * A path must be signed by one of them, or be content-addressed. `'unchecked'` takes every path whose content is what `from` says it
@@ -30,6 +32,7 @@ export interface CopyClosureOptions extends SignalOptions {
   infos?: readonly PathInfo[] | undefined;
 }
 
+/** What a copy did. */
 export interface CopyResult {
   /** Paths that were not there before, in the order in which they became valid. */
   readonly copied: StorePath[];
@@ -139,7 +142,7 @@ class ClosureCopy {
     const references = Promise.all(info.references.map(async (path) => this.#valid.get(path)));
     // Who waits for it is told; that it may fail before anyone waits must not end the process.
     references.catch(() => undefined);
-    const nar = this.#counted(info, this.#from.nar(info, { signal }));
+    const nar = this.#counted(info, this.#from.nar(info, { signal, reuseChunks: true }));
     const outcome = await this.#to.add(info, nar, { signal, origin: this.#from.name, references });
     if (outcome === 'added') {
       this.#copied.push(info.storePath);

@@ -1,5 +1,6 @@
 import { NixError } from '../nix-error.ts';
 import type { SignalOptions } from '../abortable.ts';
+import type { NarOptions } from '../nar/nar-options.ts';
 import type { PathInfo } from '../formats/path-info.ts';
 import type { StorePath } from '../formats/store-path.ts';
 
@@ -13,11 +14,12 @@ export interface PathSource {
   closure?(roots: readonly StorePath[], options?: SignalOptions): Promise<PathInfo[]>;
   /**
    * The uncompressed NAR of a path that {@link pathInfo} of the same source told of.
-   * Whoever reads verifies hash and size; the chunks do not change after they were handed out.
+   * Whoever reads verifies hash and size; the chunks do not change after they were handed out (`reuseChunks` aside).
    */
-  nar(info: PathInfo, options?: SignalOptions): AsyncIterable<Uint8Array>;
+  nar(info: PathInfo, options?: NarOptions): AsyncIterable<Uint8Array>;
 }
 
+/** Options of {@link PathStore.add}. */
 export interface AddOptions extends SignalOptions {
   /** Where the NAR comes from, for the error messages. */
   origin?: string | undefined;
@@ -31,6 +33,7 @@ export interface PathStore extends PathSource {
   missing(paths: Iterable<StorePath>, options?: SignalOptions): Promise<StorePath[]>;
   /**
    * Adds a path whose uncompressed NAR is `nar`, after its content was verified. When it fails, the path is not there.
+   * A chunk of `nar` may change as soon as the next one is asked for.
    *
    * @returns `present` when the path was valid already, or became so meanwhile.
    */

@@ -12,6 +12,7 @@ import { narOf, type NarTree } from '../nar/nar-of.ts';
 import { NixError, systemErrorCode } from '../nix-error.ts';
 import type { PathSource } from './path-source.ts';
 
+/** Options of {@link publish}. */
 export interface PublishOptions extends SignalOptions {
   /** Name of the store path, the part after the hash; that of the file by default. */
   name?: string | undefined;

@@ -11,6 +11,7 @@ const BATCH = 1000;
 /** Trees deleted at a time. */
 const DELETIONS = 4;
 
+/** Options of {@link LocalStore.collectGarbage}. */
 export interface CollectGarbageOptions extends SignalOptions {
   /** Bound on the sum of the NAR sizes of all valid paths. 0: remove everything that is neither pinned nor held. */
   maxBytes: number;

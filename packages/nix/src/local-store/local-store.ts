@@ -5,6 +5,7 @@ import { type AddOptions, type PathStore, sortReferencesFirst } from '../closure
 import type { PathInfo } from '../formats/path-info.ts';
 import { STORE_DIR, type StorePath } from '../formats/store-path.ts';
 import { dumpNar } from '../nar/dump-nar.ts';
+import type { NarOptions } from '../nar/nar-options.ts';
 import { NixError } from '../nix-error.ts';
 import { DiskWriter } from './durability.ts';
 import { collectGarbage, type CollectGarbageOptions, type GarbageCollection } from './garbage-collection.ts';
@@ -21,6 +22,7 @@ import {
   verifyUnsynced,
 } from './verification.ts';
 
+/** Options of {@link LocalStore.open}. */
 export interface LocalStoreOptions extends SignalOptions {
   /** Folder of the store: contents in `<dir>/nix/store`, the valid paths in `<dir>/db.sqlite`. Made when absent. */
   dir: string;
@@ -125,7 +127,7 @@ export class LocalStore implements PathStore, AsyncDisposable {
   }
 
   /** The path may be collected meanwhile unless it is held or pinned. */
-  nar(info: PathInfo, options: SignalOptions = {}): AsyncIterable<Uint8Array> {
+  nar(info: PathInfo, options: NarOptions = {}): AsyncIterable<Uint8Array> {
     return dumpNar(this.realPath(info.storePath), options);
   }
 

@@ -10,6 +10,7 @@ import { mergeTree, sealTree } from './merge-tree.ts';
 import type { StoreParts } from './store-parts.ts';
 import { unpackPath } from './unpack-path.ts';
 
+/** Options of {@link LocalStore.verify}. */
 export interface VerifyOptions extends SignalOptions {
   /** What to verify; everything by default. */
   paths?: readonly StorePath[] | undefined;
@@ -21,6 +22,7 @@ export interface VerifyOptions extends SignalOptions {
   onProgress?: ((progress: VerifyProgress) => void) | undefined;
 }
 
+/** How far a verification is. Bytes are those of uncompressed NARs. */
 export interface VerifyProgress {
   readonly storePath: StorePath;
   readonly damage: DamagedPath | undefined;
@@ -40,6 +42,7 @@ export interface DamagedPath extends Damage {
   readonly removed?: readonly StorePath[];
 }
 
+/** What a verification found. */
 export interface VerifyReport {
   readonly checkedPaths: number;
   readonly checkedBytes: number;
@@ -152,7 +155,7 @@ async function fetchAgain(
   const fresh = session.temporaryPath();
   const trash: string[] = [];
   try {
-    await unpackPath(info, source.nar(offered, { signal }), fresh, { signal, origin: source.name });
+    await unpackPath(info, source.nar(offered, { signal, reuseChunks: true }), fresh, { signal, origin: source.name });
     // Before anything is touched: should the machine stop in between, the path is verified when it is back.
     db.transaction(() => db.setMark(storePath, freshMark()), { durable: true });
     db.transaction(() =>

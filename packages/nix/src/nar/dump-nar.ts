@@ -3,18 +3,10 @@ import { setImmediate } from 'node:timers/promises';
 import { ChunkWriter } from './chunk-writer.ts';
 import { MAX_DEPTH } from './nar-format.ts';
 import { NixError } from '../nix-error.ts';
-import type { SignalOptions } from '../abortable.ts';
+import type { NarOptions } from './nar-options.ts';
 
 /** Reading is synchronous, which is fastest; after this many ms others get their turn. */
 const TIME_SLICE = 5;
-
-export interface DumpNarOptions extends SignalOptions {
-  /**
-   * Hand out the same memory again and again: each chunk may be used only until the next is asked for.
-   * For those who hash or write chunk by chunk it takes half the time, and no garbage arises.
-   */
-  reuseChunks?: boolean | undefined;
-}
 
 /**
  * The NAR of a file, folder or symbolic link on disk, the same bytes that `nix-store --dump` writes.
@@ -22,7 +14,7 @@ export interface DumpNarOptions extends SignalOptions {
  *
  * @throws {@link NixError} `NIX_DUMP_FAILED` when something cannot be read, changes meanwhile, or has no place in a NAR.
  */
-export async function* dumpNar(path: string, options: DumpNarOptions = {}): AsyncGenerator<Uint8Array, void> {
+export async function* dumpNar(path: string, options: NarOptions = {}): AsyncGenerator<Uint8Array, void> {
   const { signal, reuseChunks = false } = options;
   signal?.throwIfAborted();
   let sliceEnd = performance.now() + TIME_SLICE;

@@ -1,6 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
 import { type NarHash, narHashOf } from '../formats/hash.ts';
-import { BLOCK_SIZE, returnBlock, takeBlock } from './blocks.ts';
+import { BLOCK_SIZE, returnBlock, takeBlock } from '../threads/blocks.ts';
 import { type HashJob, startHashJob } from './hash-thread.ts';
 
 /** Up to this many blocks are hashed here: asking another thread, or even starting one, would take longer. */

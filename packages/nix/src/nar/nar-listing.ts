@@ -10,8 +10,10 @@ export interface NarListing {
   readonly root: NarListingNode;
 }
 
+/** What is at a place of a NAR. */
 export type NarListingNode = NarListingFile | NarListingSymlink | NarListingDirectory;
 
+/** A file; sizes and offsets are in bytes. */
 export interface NarListingFile {
   readonly type: 'regular';
   /** In bytes. */
@@ -21,11 +23,13 @@ export interface NarListingFile {
   readonly narOffset?: number;
 }
 
+/** A symbolic link. */
 export interface NarListingSymlink {
   readonly type: 'symlink';
   readonly target: string;
 }
 
+/** A directory and what is in it, by name. */
 export interface NarListingDirectory {
   readonly type: 'directory';
   /** Nodes by name; has no prototype, so that any name is safe to look up. */

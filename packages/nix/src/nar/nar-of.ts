@@ -6,17 +6,20 @@ import { MAX_DEPTH, nameFault, targetFault } from './nar-format.ts';
 /** A file, link or folder in memory. Text is taken as UTF-8. */
 export type NarTree = NarTreeFile | NarTreeSymlink | NarTreeDirectory;
 
+/** A file, with its contents at hand or coming. */
 export type NarTreeFile = { readonly type: 'regular'; readonly executable?: boolean | undefined } & (
   | { readonly contents: Uint8Array | string }
   /** Contents that come by and by, of exactly `size` bytes. */
   | { readonly contents: AsyncIterable<Uint8Array>; readonly size: number }
 );
 
+/** A symbolic link; its target is any text of 1 to 4095 bytes without NUL. */
 export interface NarTreeSymlink {
   readonly type: 'symlink';
   readonly target: Uint8Array | string;
 }
 
+/** A directory; names have 1 to 255 bytes, without "/" and NUL, and are neither "." nor "..". */
 export interface NarTreeDirectory {
   readonly type: 'directory';
   /** In any order; a `Map`, or `Object.entries()` of an object. */

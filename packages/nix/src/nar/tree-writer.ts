@@ -14,7 +14,7 @@ import {
   write as writeCallback,
 } from 'node:fs';
 import { promisify } from 'node:util';
-import { BLOCK_SIZE, returnBlock, takeBlock } from './blocks.ts';
+import { BLOCK_SIZE, returnBlock, takeBlock } from '../threads/blocks.ts';
 import { childPath } from './dump-nar.ts';
 import type { NarVisitor } from './nar-parser.ts';
 import { NixError } from '../nix-error.ts';

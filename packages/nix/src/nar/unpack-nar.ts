@@ -5,6 +5,7 @@ import { NarParser } from './nar-parser.ts';
 import { removeTree } from './remove-tree.ts';
 import { TreeWriter } from './tree-writer.ts';
 
+/** Options of {@link unpackNar}. */
 export interface UnpackNarOptions extends SignalOptions {
   /** Most bytes the NAR may have. */
   maxSize?: number | undefined;

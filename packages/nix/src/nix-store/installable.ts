@@ -8,6 +8,7 @@ import { NixError, systemErrorCode } from '../nix-error.ts';
 import type { SignalOptions } from '../abortable.ts';
 import { splitStorePath, STORE_DIR, type StorePath, storePathPackageName } from '../formats/store-path.ts';
 
+/** Options of {@link resolveInstallable}. */
 export interface ResolveInstallableOptions extends SignalOptions {
   /** What relative paths and flake references start from; the working directory of this process by default. */
   cwd?: string;
@@ -17,6 +18,7 @@ export interface ResolveInstallableOptions extends SignalOptions {
   onLog?: (line: string) => void;
 }
 
+/** A store path that can be had on this machine. */
 export interface ResolvedInstallable {
   readonly storePath: StorePath;
   /** The file below the store path that was named, or `''`. */

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { dumpNar } from '../nar/dump-nar.ts';
+import type { NarOptions } from '../nar/nar-options.ts';
 import { type NixDatabaseQuery, queryNixDatabase } from './nix-database.ts';
 import { lastComplaint, runNix } from './nix-command.ts';
 import { NixError } from '../nix-error.ts';
@@ -15,6 +16,7 @@ import type { StorePath } from '../formats/store-path.ts';
  */
 export type NixStoreReader = 'database' | 'command';
 
+/** Which store of Nix, and how it is asked. */
 export interface NixStoreOptions {
   /** @default the database, and the command where that cannot be read */
   reader?: NixStoreReader | undefined;
@@ -92,7 +94,7 @@ export class NixStore implements PathSource {
     );
   }
 
-  nar(info: PathInfo, options: SignalOptions = {}): AsyncIterable<Uint8Array> {
+  nar(info: PathInfo, options: NarOptions = {}): AsyncIterable<Uint8Array> {
     return dumpNar(this.realPath(info.storePath), options);
   }
 

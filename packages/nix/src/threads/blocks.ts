@@ -1,6 +1,6 @@
 /** Size of the pieces in which large contents go to other threads, in bytes. */
 export const BLOCK_SIZE = 512 * 1024;
-const MAX_SPARE = 16;
+const MAX_SPARE = 32;
 
 const spare: ArrayBuffer[] = [];
 
