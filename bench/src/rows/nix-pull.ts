@@ -65,7 +65,11 @@ async function measure(compression: string): Promise<Measurement> {
   for (let i = 0; i <= RUNS; i++) {
     const folder = join(dir.path, String(i));
     await mkdir(folder);
-    for (const side of i % 2 === 0 ? [theirs, ours] : [ours, theirs]) await side(folder);
+    for (const side of i % 2 === 0 ? [theirs, ours] : [ours, theirs]) {
+      // What the one before has left to be written is not to be paid for by the next.
+      await run('sync');
+      await side(folder);
+    }
   }
   const [first = 0, ...warm] = values;
   return {
