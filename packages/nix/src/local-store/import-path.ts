@@ -1,3 +1,4 @@
+import { settled } from '../abortable.ts';
 import { lstatSync } from 'node:fs';
 import type { AddOptions } from '../closure/path-source.ts';
 import type { PathInfo } from '../formats/path-info.ts';
@@ -69,17 +70,4 @@ function requireReferences({ db, name }: StoreParts, info: PathInfo): void {
     `Cannot add "${info.storePath}" to ${name}: "${missing}", which it refers to, is not there`,
     { hint: 'Import what a path refers to before the path itself' },
   );
-}
-
-/** Waits for `promise`, but not beyond the abortion of `signal`. */
-async function settled(promise: Promise<unknown>, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  const aborted = Promise.withResolvers<never>();
-  const abort = () => aborted.reject(signal.reason);
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    await Promise.race([promise, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
-  }
 }
