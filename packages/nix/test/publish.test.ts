@@ -90,6 +90,7 @@ describe('publish()', () => {
     await chmod(file, 0o755);
     await expect(publish(file, { name: 'no spaces please' })).rejects.toMatchObject({
       code: 'NIX_STORE_PATH_INVALID',
+      message: `Cannot publish "${file}": no store path can be called "no spaces please"`,
     });
   });
 

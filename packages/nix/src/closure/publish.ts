@@ -3,11 +3,12 @@ import { constants } from 'node:fs';
 import { type FileHandle, lstat, open, stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import type { SignalOptions } from '../abortable.ts';
-import { contentAddressedPath, formatContentAddress } from '../formats/content-address.ts';
+import { type ContentAddress, contentAddressedPath, formatContentAddress } from '../formats/content-address.ts';
 import { narHashOf } from '../formats/hash.ts';
 import type { PathInfo } from '../formats/path-info.ts';
 import type { StorePath } from '../formats/store-path.ts';
 import { dumpNar } from '../nar/dump-nar.ts';
+import type { NarOptions } from '../nar/nar-options.ts';
 import { narOf, type NarTree } from '../nar/nar-of.ts';
 import { NixError, systemErrorCode } from '../nix-error.ts';
 import type { PathSource } from './path-source.ts';
@@ -50,11 +51,11 @@ export async function publish(file: string, options: PublishOptions = {}): Promi
   const { as = 'tree', signal } = options;
   const path = resolve(file);
   await requireKind(path, as);
-  const nar = await digestOf(narBytes(path, as, { signal }));
+  const nar = await digestOf(narBytes(path, as, { signal, reuseChunks: true }));
   const { digest } = as === 'flat' ? await digestOf(fileBytes(await openFile(path), { signal })) : nar;
   const ca = { method: as === 'flat' ? 'flat' : 'nar', algorithm: 'sha256', digest } as const;
   const info: PathInfo = {
-    storePath: contentAddressedPath(ca, options.name ?? basename(path)),
+    storePath: pathOf(path, ca, options.name ?? basename(path)),
     narHash: narHashOf(nar.digest),
     narSize: nar.size,
     references: [],
@@ -69,6 +70,22 @@ export async function publish(file: string, options: PublishOptions = {}): Promi
   };
 }
 
+function pathOf(path: string, ca: ContentAddress, name: string): StorePath {
+  try {
+    return contentAddressedPath(ca, name);
+  } catch (error) {
+    if (!(error instanceof NixError) || error.code !== 'NIX_STORE_PATH_INVALID') throw error;
+    throw new NixError(
+      'NIX_STORE_PATH_INVALID',
+      `Cannot publish "${path}": no store path can be called ${JSON.stringify(name)}`,
+      {
+        hint: 'Rename it: a name has at most 211 of A-Z a-z 0-9 + - . _ ? =',
+        cause: error,
+      },
+    );
+  }
+}
+
 async function requireKind(path: string, as: Kind): Promise<void> {
   const followed = await attempt(path, () => (as === 'tree' ? lstat(path) : stat(path)));
   if (as === 'tree') return;
@@ -78,8 +95,12 @@ async function requireKind(path: string, as: Kind): Promise<void> {
   }
 }
 
-async function* narBytes(path: string, as: Kind, { signal }: SignalOptions): AsyncGenerator<Uint8Array, void> {
-  if (as === 'tree') return yield* dumpNar(path, { signal });
+async function* narBytes(
+  path: string,
+  as: Kind,
+  { signal, reuseChunks }: NarOptions,
+): AsyncGenerator<Uint8Array, void> {
+  if (as === 'tree') return yield* dumpNar(path, { signal, reuseChunks });
   const file = await openFile(path);
   const { size } = await file.stat();
   const node: NarTree = { type: 'regular', executable: as === 'program', contents: fileBytes(file, { signal }), size };

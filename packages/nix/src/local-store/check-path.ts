@@ -42,7 +42,7 @@ async function checkContent(
   const hash = createHash('sha256');
   let size = 0;
   try {
-    for await (const chunk of dumpNar(realPath, { signal })) {
+    for await (const chunk of dumpNar(realPath, { signal, reuseChunks: true })) {
       hash.update(chunk);
       size += chunk.length;
     }

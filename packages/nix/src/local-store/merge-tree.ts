@@ -10,11 +10,9 @@ import {
   openSync,
   readdirSync,
   renameSync,
-  utimesSync,
 } from 'node:fs';
+import { MTIME, sealDirectory } from '../nar/canonical-metadata.ts';
 import { childPath } from '../nar/dump-nar.ts';
-
-const MTIME = 1;
 
 /**
  * Makes the tree at `target` equal to the one at `fresh` by moving every file and link of `fresh` into its place, each in one step.
@@ -30,7 +28,7 @@ export function mergeTree(fresh: Buffer, target: Buffer, discard: (path: Buffer)
   // Only root may move a folder that it may not write to.
   if (isFolder) chmodSync(fresh, 0o755);
   renameSync(fresh, target);
-  if (isFolder) sealFolder(target);
+  if (isFolder) sealDirectory(target);
 }
 
 function mergeFolder(fresh: Buffer, target: Buffer, discard: (path: Buffer) => void): void {
@@ -42,12 +40,7 @@ function mergeFolder(fresh: Buffer, target: Buffer, discard: (path: Buffer) => v
     if (!wanted.has(name.toString('latin1'))) discard(childPath(target, name));
   }
   for (const name of names) mergeTree(childPath(fresh, name), childPath(target, name), discard);
-  sealFolder(target);
-}
-
-function sealFolder(path: Buffer): void {
-  chmodSync(path, 0o555);
-  utimesSync(path, MTIME, MTIME);
+  sealDirectory(target);
 }
 
 /** Gives everything in a tree, whose content is right, the metadata of a store. */
@@ -59,7 +52,7 @@ export function sealTree(root: string): void {
       lutimesSync(path, MTIME, MTIME);
     } else if (stats.isDirectory()) {
       for (const name of readdirSync(path, { encoding: 'buffer' })) pending.push(childPath(path, name));
-      sealFolder(path);
+      sealDirectory(path);
     } else {
       sealFile(path);
     }

@@ -3,7 +3,7 @@ import type { NarHash } from '../formats/hash.ts';
 import type { PathInfo } from '../formats/path-info.ts';
 import type { StorePath } from '../formats/store-path.ts';
 import { NixError } from '../nix-error.ts';
-import { isBusy, isFull } from './process-lock.ts';
+import { isBusy, isFull } from '../sqlite-error.ts';
 import { migrate, SCHEMA_VERSION } from './store-schema.ts';
 
 /** Milliseconds to wait for other processes; they hold the lock for a few renames and rows. */

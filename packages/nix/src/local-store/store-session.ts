@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { chmodSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync, utimesSync } from 'node:fs';
+import { chmodSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { STORE_DIR, type StorePath, storePathBaseName } from '../formats/store-path.ts';
+import { sealDirectory } from '../nar/canonical-metadata.ts';
 import { removeTree } from '../nar/remove-tree.ts';
 import { tryLock } from './process-lock.ts';
 import type { StoreDatabase } from './store-database.ts';
@@ -175,9 +176,7 @@ export class StoreSession implements AsyncDisposable {
 
 /** Gives an unpacked tree its final name, with its metadata as it was. */
 export function placeTree(from: string, to: string): void {
-  if (!moveTree(from, to)) return;
-  chmodSync(to, 0o555);
-  utimesSync(to, 1, 1);
+  if (moveTree(from, to)) sealDirectory(to);
 }
 
 /** Renames; a folder is writable afterwards, for only root may move one that it may not write to. @returns whether it is a folder. */

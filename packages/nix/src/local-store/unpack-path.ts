@@ -3,7 +3,7 @@ import type { PathInfo } from '../formats/path-info.ts';
 import { type ContentCheck, contentCheck } from '../nar/content-check.ts';
 import { unpackNar } from '../nar/unpack-nar.ts';
 import { NixError } from '../nix-error.ts';
-import { isFull } from './process-lock.ts';
+import { isFull } from '../sqlite-error.ts';
 import { storeFull } from './store-database.ts';
 
 /**

@@ -1,5 +1,4 @@
 import {
-  chmodSync,
   closeSync,
   constants,
   fchmodSync,
@@ -9,20 +8,18 @@ import {
   mkdirSync,
   openSync,
   symlinkSync,
-  utimesSync,
   writeSync,
   write as writeCallback,
 } from 'node:fs';
 import { promisify } from 'node:util';
 import { BLOCK_SIZE, returnBlock, takeBlock } from '../threads/blocks.ts';
+import { MTIME, sealDirectory } from './canonical-metadata.ts';
 import { childPath } from './dump-nar.ts';
 import type { NarVisitor } from './nar-parser.ts';
 import { NixError } from '../nix-error.ts';
 
 const write = promisify(writeCallback);
 
-/** Modification time of everything in a store, in seconds. */
-const MTIME = 1;
 /** Bounds of what other threads have to do at a time. */
 const MAX_WAITING_BLOCKS = 8;
 const MAX_WAITING_FILES = 64;
@@ -78,10 +75,7 @@ export class TreeWriter implements NarVisitor {
 
   directoryEnd(): void {
     const path = this.#openDirectories.pop() ?? this.#target;
-    this.#attempt(path, () => {
-      chmodSync(path, 0o555);
-      utimesSync(path, MTIME, MTIME);
-    });
+    this.#attempt(path, () => sealDirectory(path));
   }
 
   symlink(name: Buffer, target: Buffer): void {

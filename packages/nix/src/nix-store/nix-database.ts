@@ -7,6 +7,7 @@ import { parseNarHash } from '../formats/hash.ts';
 import { type PathInfo, sortPaths } from '../formats/path-info.ts';
 import { parseStorePath, type StorePath } from '../formats/store-path.ts';
 import { NixError } from '../nix-error.ts';
+import { isBusy } from '../sqlite-error.ts';
 
 /** The only layout known: Nix has had it since 2012, version 2.36 included; what was added since is in tables of their own. */
 const SCHEMA = '10';
@@ -105,10 +106,6 @@ function readPath(
 
 function textOf(value: SQLOutputValue | undefined): string {
   return typeof value === 'string' ? value : '';
-}
-
-function isBusy(error: unknown): boolean {
-  return error instanceof Error && 'errcode' in error && [5, 6].includes(Number(error.errcode) & 0xff);
 }
 
 function unusable(file: string, cause: unknown): NixError {
