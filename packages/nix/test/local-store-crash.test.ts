@@ -72,7 +72,9 @@ class Victim {
   async #says(word: string): Promise<void> {
     while (!this.output.includes(word)) {
       await Promise.race([once(this.#child.stdout ?? this.#child, 'data'), this.#ended]);
-      if (this.#child.exitCode !== null) throw new Error(`It ended by itself:\n${this.output}`);
+      const { exitCode, signalCode } = this.#child;
+      if (exitCode !== null || signalCode !== null)
+        throw new Error(`It ended by itself (${signalCode ?? exitCode}):\n${this.output}`);
     }
   }
 

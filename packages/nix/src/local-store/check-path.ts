@@ -31,7 +31,14 @@ export async function checkPath(
   if (lstatSync(realPath, { throwIfNoEntry: false }) === undefined) {
     return { kind: 'missing', detail: 'it is not there' };
   }
-  return (await checkContent(info, realPath, signal)) ?? (await checkMetadata(realPath, signal));
+  try {
+    return (await checkContent(info, realPath, signal)) ?? (await checkMetadata(realPath, signal));
+  } catch (error) {
+    // It cannot be read, or parts of it are gone, perhaps only just now.
+    const isOfDisk = error instanceof NixError || (error instanceof Error && 'errno' in error);
+    if (!isOfDisk || signal?.aborted === true) throw error;
+    return { kind: 'content', detail: error.message };
+  }
 }
 
 async function checkContent(
@@ -41,14 +48,9 @@ async function checkContent(
 ): Promise<Damage | undefined> {
   const hash = createHash('sha256');
   let size = 0;
-  try {
-    for await (const chunk of dumpNar(realPath, { signal, reuseChunks: true })) {
-      hash.update(chunk);
-      size += chunk.length;
-    }
-  } catch (error) {
-    if (!(error instanceof NixError)) throw error;
-    return { kind: 'content', detail: error.message };
+  for await (const chunk of dumpNar(realPath, { signal, reuseChunks: true })) {
+    hash.update(chunk);
+    size += chunk.length;
   }
   if (size !== info.narSize) {
     return { kind: 'content', detail: `its NAR is ${size} bytes, expected ${info.narSize}` };
