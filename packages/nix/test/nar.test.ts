@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { chmod, lstat, mkdir, readdir, readlink, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { dumpNar, narHashOf, narOf, readNar, unpackNar } from '@nex-nix/nix';
+import { dumpNar, narHashOf, narOf, type NarTree, readNar, unpackNar } from '@nex-nix/nix';
 import { describeEachNix, startProcess, tempDir } from '@nex-nix/test-kit';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -159,6 +159,20 @@ describe('unpackNar()', () => {
     };
     const nar = narOf({ type: 'regular', contents: contents(), size: 100_000_000 });
     await expect(unpackNar(nar, join(dir.path, 'to'), { signal: controller.signal })).rejects.toThrow('enough');
+    expect(await readdir(dir.path)).toEqual([]);
+  });
+
+  it('names what the disk refuses in the middle of much else, and leaves nothing behind', async () => {
+    await using dir = await tempDir();
+    const file = { type: 'regular', contents: randomBytes(3_000_000) } as const;
+    let deep: NarTree = file;
+    for (let level = 0; level < 20; level++) deep = { type: 'directory', entries: [['d'.repeat(250), deep]] };
+    const many = Array.from({ length: 1000 }, (_, n) => [`a${n}`, { type: 'regular', contents: 'small' }] as const);
+    const nar = narOf({ type: 'directory', entries: [...many, ['b', file], ['c', deep], ['e', file]] });
+    await expect(unpackNar(nar, join(dir.path, 'to'))).rejects.toMatchObject({
+      code: 'NIX_UNPACK_FAILED',
+      message: expect.stringMatching(/^Cannot write "[^"]+\/to\/c\/(d{250}\/)+d{250}": ENAMETOOLONG/),
+    });
     expect(await readdir(dir.path)).toEqual([]);
   });
 

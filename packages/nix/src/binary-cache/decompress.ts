@@ -38,7 +38,7 @@ export interface DecompressOptions {
    * A chunk is valid only until the next one is asked for, and those of the source need not be valid longer either. Spares much memory,
    * and the time to collect it, where content is large.
    */
-  reuseChunks?: boolean;
+  reuseChunks?: boolean | undefined;
 }
 
 /**

@@ -16,6 +16,7 @@ import {
   versionOf,
 } from './http-answer.ts';
 import { action, type HttpAnswer, HttpClient, type HttpRequest, shownUrl } from './http-request.ts';
+import type { NarOptions } from '../nar/nar-options.ts';
 import { NixError } from '../nix-error.ts';
 
 const REDIRECTS_MAX = 10;
@@ -54,19 +55,20 @@ export class HttpTransport implements CacheTransport {
     this.#client = new HttpClient(options.timeout);
   }
 
-  async get(url: URL, { signal }: SignalOptions): Promise<AsyncIterable<Uint8Array> | undefined> {
-    const answer = await this.#request(url, { method: 'GET', headers: {}, signal });
+  async get(url: URL, options: NarOptions): Promise<AsyncIterable<Uint8Array> | undefined> {
+    const answer = await this.#request(url, { method: 'GET', headers: {}, signal: options.signal });
     const { statusCode = 0, headers } = answer.response;
     if (MISSING.has(statusCode)) {
       discard(answer);
       return undefined;
     }
     if (statusCode !== 200) throw await statusError(answer);
-    const content = this.#wholeBody(url, answer, signal);
+    const content = this.#wholeBody(url, answer, options);
     const encoding = headers['content-encoding']?.toLowerCase() ?? 'identity';
     if (encoding === 'identity') return content;
     const compression = ENCODINGS.get(encoding);
-    if (compression !== undefined) return decompress(content, compression, { origin: shownUrl(url) });
+    if (compression !== undefined)
+      return decompress(content, compression, { origin: shownUrl(url), reuseChunks: options.reuseChunks });
     answer.response.destroy();
     throw new NixError('NIX_CACHE_INVALID', `${action('GET', url)}: its content encoding is not one of gzip, br, zstd`);
   }
@@ -97,7 +99,8 @@ export class HttpTransport implements CacheTransport {
   }
 
   /** The body to its end: where a connection breaks, the rest is asked for, or else all again, without the part that was delivered. */
-  async *#wholeBody(url: URL, first: HttpAnswer, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array, void> {
+  async *#wholeBody(url: URL, first: HttpAnswer, options: NarOptions): AsyncGenerator<Uint8Array, void> {
+    const { signal } = options;
     const version = versionOf(first.response);
     let { response } = first;
     let delivered = 0;
@@ -106,7 +109,7 @@ export class HttpTransport implements CacheTransport {
     let lastFailure = 0;
     for (;;) {
       try {
-        for await (const chunk of this.#client.body(response, first.url, signal)) {
+        for await (const chunk of this.#client.body(response, first.url, options)) {
           const rest = chunk.subarray(skip);
           skip -= chunk.length - rest.length;
           delivered += rest.length;

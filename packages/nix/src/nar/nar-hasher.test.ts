@@ -4,6 +4,7 @@ import { startProcess, tempDir } from '@nex-nix/test-kit';
 import { describe, expect, it } from 'vitest';
 import { narHashOf } from '../formats/hash.ts';
 import { BLOCK_SIZE } from '../threads/blocks.ts';
+import { BlockWriter } from './block-writer.ts';
 import { NarHasher } from './nar-hasher.ts';
 
 const RANDOM = randomBytes(12 * BLOCK_SIZE + 1);
@@ -11,13 +12,15 @@ const RANDOM = randomBytes(12 * BLOCK_SIZE + 1);
 /** The hash of `bytes` given in pieces of `size` through memory that changes right after each. */
 async function hashOf(bytes: Uint8Array, size: number): Promise<string> {
   using hasher = new NarHasher();
+  const blocks = new BlockWriter((block, length) => hasher.write(block, length));
   const piece = Buffer.alloc(size);
   for (let at = 0; at < bytes.length; at += size) {
     const part = bytes.subarray(at, at + size);
     piece.set(part);
-    await hasher.update(piece.subarray(0, part.length));
+    await blocks.write(piece.subarray(0, part.length));
     piece.fill(0xee);
   }
+  blocks.flush();
   return await hasher.digest();
 }
 

@@ -1,230 +1,208 @@
-import {
-  closeSync,
-  constants,
-  fchmodSync,
-  fstatSync,
-  futimesSync,
-  lutimesSync,
-  mkdirSync,
-  openSync,
-  symlinkSync,
-  writeSync,
-  write as writeCallback,
-} from 'node:fs';
-import { promisify } from 'node:util';
-import { BLOCK_SIZE, returnBlock, takeBlock } from '../threads/blocks.ts';
-import { MTIME, sealDirectory } from './canonical-metadata.ts';
-import { childPath } from './dump-nar.ts';
-import type { NarVisitor } from './nar-parser.ts';
 import { NixError } from '../nix-error.ts';
+import { DeferredJob } from '../threads/deferred-job.ts';
+import { MAX_THREADS, ThreadPool, type ThreadWork } from '../threads/thread-pool.ts';
+import { MTIME } from './canonical-metadata.ts';
+import type { NarVisitor } from './nar-parser.ts';
+import { OPERATION_FORMAT, type OperationFormat, TreeOperations } from './tree-operations.ts';
 
-const write = promisify(writeCallback);
+/** So many operations in one block are worth the start of a thread. */
+const MANY_OPERATIONS = 256;
 
-/** Bounds of what other threads have to do at a time. */
-const MAX_WAITING_BLOCKS = 8;
-const MAX_WAITING_FILES = 64;
-const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-
-interface OpenFile {
-  readonly fd: number;
-  readonly path: Buffer;
-  readonly mode: number;
-  readonly size: number;
-  /** Contents that are collected until they are a block, or all; another thread writes them then. */
-  block: ArrayBuffer | undefined;
-  used: number;
-  /** Where in the file the block belongs. */
-  position: number;
-  /** Writes under way in other threads. */
-  readonly writes: Promise<void>[];
+interface Settings {
+  readonly target: Uint8Array;
+  readonly format: OperationFormat;
+  readonly mtime: number;
 }
 
+/** Operations, and the block with the contents that they are about. */
+interface Request {
+  readonly operations: Uint8Array;
+  readonly block: SharedArrayBuffer;
+}
+
+interface Outcome {
+  /** Whether anything was made at the target, now or earlier. */
+  readonly hasCreated: boolean;
+  /** Why an operation could not be carried out; none is after it. */
+  readonly failure:
+    | { readonly path: Uint8Array; readonly message: string; readonly code: string | undefined }
+    | undefined;
+}
+
+const threads = new ThreadPool(MAX_THREADS, writeTree);
+
 /**
- * Writes what a NAR parser tells below `target`, which must not exist, with canonical metadata.
+ * Writes what a NAR parser tells below `target`, which must not exist, with canonical metadata; another thread does it if it is much.
  *
  * Files are created exclusively and links are never followed: together with the parser, which refuses duplicates and names
  * with a slash, nothing can land outside `target`.
  */
-export class TreeWriter implements NarVisitor {
-  readonly #target: Buffer;
-  readonly #openDirectories: Buffer[] = [];
-  #file: OpenFile | undefined;
-  readonly #work = new Set<Promise<void>>();
-  #waitingBlocks = 0;
-  #failures: unknown[] = [];
-  /** Modes that a new file here has as asked for: `chmod` would change nothing. */
-  readonly #exactModes = new Set<number>();
-  /** Whether `target` was made by this writer. */
-  hasCreated = false;
+export class TreeWriter implements NarVisitor, Disposable {
+  readonly #job: DeferredJob<Settings>;
+  readonly #operations = new TreeOperations();
+  /** Those before it are done when it is. */
+  #last: Promise<Outcome> | undefined;
+  #hasCreated = false;
 
   constructor(target: string) {
-    this.#target = Buffer.from(target);
+    const settings: Settings = { target: Buffer.from(target), format: OPERATION_FORMAT, mtime: MTIME };
+    this.#job = new DeferredJob(threads, settings);
   }
 
-  /** Whether the caller should wait for {@link ready} before it goes on. */
-  get isBusy(): boolean {
-    return this.#waitingBlocks > MAX_WAITING_BLOCKS || this.#work.size > MAX_WAITING_FILES || this.#failures.length > 0;
+  /** Whether `target` was made by this writer. */
+  get hasCreated(): boolean {
+    return this.#hasCreated;
   }
 
   directory(name: Buffer): void {
-    const path = this.#pathOf(name);
-    // Writable until it is complete: only root could create files in it otherwise.
-    this.#attempt(path, () => mkdirSync(path, 0o755));
-    this.#openDirectories.push(path);
+    this.#operations.add('directory', { name });
   }
 
   directoryEnd(): void {
-    const path = this.#openDirectories.pop() ?? this.#target;
-    this.#attempt(path, () => sealDirectory(path));
+    this.#operations.add('directoryEnd');
   }
 
   symlink(name: Buffer, target: Buffer): void {
-    const path = this.#pathOf(name);
-    this.#attempt(path, () => {
-      symlinkSync(target, path);
-      lutimesSync(path, MTIME, MTIME);
-    });
+    this.#operations.add('symlink', { name, target });
   }
 
-  file(name: Buffer, { executable, size }: { executable: boolean; size: number }): void {
-    const path = this.#pathOf(name);
-    const mode = executable ? 0o555 : 0o444;
-    const fd = this.#attempt(path, () => openSync(path, CREATE, mode));
-    this.#file = { fd, path, mode, size, block: undefined, used: 0, position: 0, writes: [] };
+  file(name: Buffer, { executable }: { executable: boolean }): void {
+    this.#operations.add('file', { name, mode: executable ? 0o555 : 0o444 });
   }
 
-  /** Copies or writes `bytes`: they may change when this has returned. */
+  /** `bytes` are in the block that {@link write} is given next. */
   data(bytes: Buffer): void {
-    const file = this.#file;
-    if (file === undefined) return;
-    if (bytes.length === file.size && file.size <= BLOCK_SIZE) return this.#writeHere(file, bytes);
-    for (let at = 0; at < bytes.length;) {
-      file.block ??= takeBlock();
-      const part = bytes.subarray(at, at + BLOCK_SIZE - file.used);
-      new Uint8Array(file.block).set(part, file.used);
-      file.used += part.length;
-      at += part.length;
-      if (file.used === BLOCK_SIZE) this.#writeElsewhere(file, file.block);
-    }
+    this.#operations.add('data', { dataStart: bytes.byteOffset, dataLength: bytes.length });
   }
 
   fileEnd(): void {
-    const file = this.#file;
-    if (file === undefined) return;
-    if (file.block !== undefined) {
-      if (file.writes.length > 0) this.#writeElsewhere(file, file.block);
-      else {
-        this.#writeHere(file, new Uint8Array(file.block, 0, file.used));
-        returnBlock(file.block);
-      }
-    }
-    this.#file = undefined;
-    if (file.writes.length > 0) return this.#track(this.#completeLater(file), file.path);
-    try {
-      this.#attempt(file.path, () => this.#seal(file));
-    } finally {
-      closeSync(file.fd);
-    }
+    this.#operations.add('fileEnd');
   }
 
-  /** Waits until other threads have caught up enough. */
-  async ready(): Promise<void> {
-    while (this.isBusy) {
-      if (this.#failures.length > 0) throw this.#failures[0];
-      await Promise.race(this.#work);
-    }
+  /** Writes what was told so far, with contents from `block`, which must not change until the promise is fulfilled. */
+  async write(block: SharedArrayBuffer): Promise<void> {
+    if (this.#operations.count >= MANY_OPERATIONS) this.#job.begin();
+    const outcome = this.#job.ask<Outcome>({ operations: this.#operations.take(), block } satisfies Request);
+    this.#last = outcome;
+    this.#accept(await outcome);
   }
 
   /** Waits until everything is written. */
   async finish(): Promise<void> {
-    await Promise.all(this.#work);
-    if (this.#failures.length > 0) throw this.#failures[0];
+    this.#job.finish();
+    const last = await this.#last;
+    if (last !== undefined) this.#accept(last);
   }
 
-  /** Waits for other threads and closes what is open; what they say does not matter any more. */
+  /** Waits until nothing more is written; what is said of it does not matter any more. */
   async abandon(): Promise<void> {
-    const file = this.#file;
-    this.#file = undefined;
-    if (file !== undefined) {
-      await Promise.allSettled(file.writes);
-      closeSync(file.fd);
-    }
-    await Promise.all(this.#work);
+    this.#job.abandon();
+    await this.#last?.then(
+      ({ hasCreated }) => (this.#hasCreated = hasCreated),
+      () => undefined,
+    );
   }
 
-  /** For contents of at most a block: another thread would take longer. */
-  #writeHere({ fd, path }: OpenFile, bytes: Uint8Array): void {
-    this.#attempt(path, () => {
-      for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at);
-    });
+  [Symbol.dispose](): void {
+    this.#job[Symbol.dispose]();
   }
 
-  #writeElsewhere(file: OpenFile, block: ArrayBuffer): void {
-    const { fd, used, position } = file;
-    file.block = undefined;
-    file.used = 0;
-    file.position += used;
-    this.#waitingBlocks++;
-    const done = writeAll(fd, new Uint8Array(block, 0, used), position).finally(() => {
-      this.#waitingBlocks--;
-      returnBlock(block);
-    });
-    file.writes.push(done);
-    this.#track(done, file.path);
-  }
-
-  async #completeLater(file: OpenFile): Promise<void> {
-    const results = await Promise.allSettled(file.writes);
-    // A failed write is reported where it is tracked.
-    if (results.some(({ status }) => status === 'rejected')) return closeSync(file.fd);
-    try {
-      this.#seal(file);
-    } finally {
-      closeSync(file.fd);
-    }
-  }
-
-  /** Gives a complete file its metadata. The mode was asked for when it was made: it differs where the umask or an ACL took from it. */
-  #seal({ fd, mode }: OpenFile): void {
-    if (!this.#exactModes.has(mode)) {
-      if ((fstatSync(fd).mode & 0o7777) === mode) this.#exactModes.add(mode);
-      else fchmodSync(fd, mode);
-    }
-    futimesSync(fd, MTIME, MTIME);
-  }
-
-  /** Keeps count of `work`; its failure is thrown by the next {@link ready} or {@link finish}. */
-  #track(work: Promise<void>, path: Buffer): void {
-    const settled = work
-      .catch((error: unknown) => void this.#failures.push(failed(path, error)))
-      .finally(() => this.#work.delete(settled));
-    this.#work.add(settled);
-  }
-
-  #pathOf(name: Buffer): Buffer {
-    const parent = this.#openDirectories.at(-1);
-    return parent === undefined ? this.#target : childPath(parent, name);
-  }
-
-  #attempt<T>(path: Buffer, action: () => T): T {
-    try {
-      const result = action();
-      this.hasCreated = true;
-      return result;
-    } catch (error) {
-      throw failed(path, error);
-    }
+  #accept({ hasCreated, failure }: Outcome): void {
+    this.#hasCreated = hasCreated;
+    if (failure === undefined) return;
+    const { path, message, code } = failure;
+    const cause = Object.assign(new Error(message), { code });
+    throw new NixError('NIX_UNPACK_FAILED', `Cannot write "${Buffer.from(path).toString()}": ${message}`, { cause });
   }
 }
 
-async function writeAll(fd: number, bytes: Uint8Array, position: number): Promise<void> {
-  for (let at = 0; at < bytes.length;) {
-    const { bytesWritten } = await write(fd, bytes, at, bytes.length - at, position + at);
-    at += bytesWritten;
-  }
-}
+/** What the thread runs. Goes there as text, so it knows nothing but itself. */
+function writeTree({ target, format, mtime }: Settings): ThreadWork<Request> {
+  const fs = process.getBuiltinModule('node:fs');
+  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = fs.constants;
+  const openDirectories: Buffer[] = [];
+  /** What the operation at hand is about. */
+  let path: Buffer = Buffer.from(target);
+  let file: { readonly fd: number; readonly mode: number } | undefined;
+  let hasCreated = false;
+  let failure: Outcome['failure'];
+  /** Modes that a new file here has as asked for: `chmod` would change nothing. The umask or an ACL may take from others. */
+  const exactModes = new Set<number>();
 
-function failed(path: Buffer, cause: unknown): NixError {
-  const why = cause instanceof Error ? cause.message : String(cause);
-  return new NixError('NIX_UNPACK_FAILED', `Cannot write "${path.toString()}": ${why}`, { cause });
+  const enter = (name: Buffer) => {
+    const parent = openDirectories.at(-1);
+    path = parent === undefined ? Buffer.from(target) : Buffer.concat([parent, Buffer.of(0x2f), name]);
+  };
+  const close = () => {
+    if (file !== undefined) fs.closeSync(file.fd);
+    file = undefined;
+  };
+  const operations = {
+    directory({ name }) {
+      enter(name);
+      // Writable until it is complete: only root could create files in it otherwise.
+      fs.mkdirSync(path, 0o755);
+      openDirectories.push(path);
+    },
+    directoryEnd() {
+      path = openDirectories.pop() ?? path;
+      fs.chmodSync(path, 0o555);
+      fs.utimesSync(path, mtime, mtime);
+    },
+    symlink({ name, linkTarget }) {
+      enter(name);
+      fs.symlinkSync(linkTarget, path);
+      hasCreated = true;
+      fs.lutimesSync(path, mtime, mtime);
+    },
+    file({ name, mode }) {
+      enter(name);
+      file = { fd: fs.openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode), mode };
+    },
+    data({ data }) {
+      if (file === undefined) return;
+      for (let at = 0; at < data.length;) at += fs.writeSync(file.fd, data, at);
+    },
+    fileEnd() {
+      if (file === undefined) return;
+      const { fd, mode } = file;
+      if (!exactModes.has(mode)) {
+        if ((fs.fstatSync(fd).mode & 0o7777) === mode) exactModes.add(mode);
+        else fs.fchmodSync(fd, mode);
+      }
+      fs.futimesSync(fd, mtime, mtime);
+      close();
+    },
+  } satisfies Record<
+    OperationFormat['names'][number],
+    (operands: { name: Buffer; mode: number; linkTarget: Buffer; data: Uint8Array }) => void
+  >;
+  const carryOut = (bytes: Buffer, block: SharedArrayBuffer) => {
+    for (let at = 0; at < bytes.length;) {
+      const nameStart = at + format.headerSize;
+      const targetStart = nameStart + bytes.readUInt16LE(at + format.nameLengthAt);
+      const end = targetStart + bytes.readUInt16LE(at + format.targetLengthAt);
+      const dataStart = bytes.readUInt32LE(at + format.dataStartAt);
+      operations[format.names[bytes[at] ?? 0] ?? 'data']({
+        name: bytes.subarray(nameStart, targetStart),
+        mode: bytes.readUInt16LE(at + format.modeAt),
+        linkTarget: bytes.subarray(targetStart, end),
+        data: new Uint8Array(block, dataStart, bytes.readUInt32LE(at + format.dataLengthAt)),
+      });
+      hasCreated = true;
+      at = end;
+    }
+  };
+  return {
+    handle({ operations: bytes, block }, answer) {
+      try {
+        if (failure === undefined) carryOut(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), block);
+      } catch (error) {
+        const { message, code } = error as NodeJS.ErrnoException;
+        failure = { path, message, code };
+      }
+      answer({ hasCreated, failure } satisfies Outcome, []);
+    },
+    end: close,
+  };
 }

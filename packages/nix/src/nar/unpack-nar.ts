@@ -1,5 +1,6 @@
 import { abortable, type SignalOptions } from '../abortable.ts';
 import type { NarHash } from '../formats/hash.ts';
+import { BlockWriter } from './block-writer.ts';
 import { NarHasher } from './nar-hasher.ts';
 import { NarParser } from './nar-parser.ts';
 import { removeTree } from './remove-tree.ts';
@@ -18,7 +19,7 @@ export interface UnpackNarOptions extends SignalOptions {
 /**
  * Unpacks an uncompressed NAR to `target`, which must not exist, with the metadata Nix gives: files 0444 or 0555, folders 0555,
  * modification time 1. Nothing is written outside `target`; when it fails, `target` is gone again.
- * A chunk of `source` is not needed any more when the next is asked for. Large files are written, and large NARs hashed, by other threads.
+ * A chunk of `source` is not needed any more when the next is asked for. Large NARs are hashed, and what is in them written, by other threads.
  *
  * @returns hash (unless `hash` is `false`) and size of the NAR, computed in the same pass.
  * @throws {@link NixError} `NIX_NAR_INVALID`, `NIX_NAR_SIZE_MISMATCH` beyond `maxSize`, `NIX_UNPACK_FAILED` when the disk refuses.
@@ -39,22 +40,23 @@ export async function unpackNar(
   options: UnpackNarOptions = {},
 ): Promise<{ narHash?: NarHash; narSize: number }> {
   const { hash = true, maxSize, signal } = options;
-  const writer = new TreeWriter(target);
-  const parser = new NarParser(writer, { maxSize, origin: options.origin ?? target });
+  using tree = new TreeWriter(target);
+  const parser = new NarParser(tree, { maxSize, origin: options.origin ?? target });
   using hasher = hash ? new NarHasher() : undefined;
+  const blocks = new BlockWriter((block, length) => {
+    parser.write(Buffer.from(block, 0, length));
+    return Promise.all([tree.write(block), hasher?.write(block, length)]);
+  });
   try {
-    for await (const chunk of abortable(source, signal)) {
-      parser.write(chunk);
-      await hasher?.update(chunk);
-      if (writer.isBusy) await writer.ready();
-    }
+    for await (const chunk of abortable(source, signal)) await blocks.write(chunk);
+    blocks.flush();
     parser.end();
-    await writer.finish();
+    await tree.finish();
     const narHash = await hasher?.digest();
     return { ...(narHash === undefined ? {} : { narHash }), narSize: parser.offset };
   } catch (error) {
-    await writer.abandon();
-    if (writer.hasCreated) await removeTree(target);
+    await tree.abandon();
+    if (tree.hasCreated) await removeTree(target);
     throw error;
   }
 }

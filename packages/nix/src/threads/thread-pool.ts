@@ -1,4 +1,8 @@
+import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
+
+/** More threads of a kind than this would wait for the disk or the network. */
+export const MAX_THREADS = Math.min(4, availableParallelism());
 
 /** One piece of work in another thread; disposing of it makes the thread forget it. */
 export interface ThreadJob extends Disposable {
@@ -47,6 +51,7 @@ interface Waiting {
  * while they have some.
  */
 export class ThreadPool<Settings> {
+  readonly #begin: (settings: Settings) => ThreadWork<never>;
   readonly #code: string;
   readonly #name: string;
   readonly #size: number;
@@ -55,9 +60,19 @@ export class ThreadPool<Settings> {
   /** `begin` goes to the threads as text: it may use nothing but what is in it and `process.getBuiltinModule`. */
   constructor(size: number, begin: (settings: Settings) => ThreadWork<never>) {
     // A file of its own would need another name in each way of building and running this package.
+    this.#begin = begin;
     this.#code = `(${serveParent.toString()})(${begin.toString()})`;
     this.#name = begin.name;
     this.#size = size;
+  }
+
+  get hasThreads(): boolean {
+    return this.#threads.length > 0;
+  }
+
+  /** Begins a job in this thread. */
+  beginHere(settings: Settings): ThreadWork<object> {
+    return this.#begin(settings);
   }
 
   /** Begins a job in the thread that has the least to do. */
