@@ -83,11 +83,25 @@ class Victim {
   }
 }
 
-/** What each pin may keep by what was printed: what it was given last for certain, or what it was just being given. */
+/** What each pin may keep by what was printed: a child gives one pin several paths at a time, and which is last is not known. */
 function updatePins(pins: Map<string, Set<string>>, output: string): void {
-  for (const [, word, name = '', path = ''] of output.matchAll(/^(pinning|pinned) (\S+) (\S+)$/gm)) {
-    if (word === 'pinned') pins.set(name, new Set([path]));
-    else pins.set(name, new Set([...(pins.get(name) ?? ['']), path]));
+  /** Line numbers of `pinning` and `pinned`. */
+  const given = new Map<string, { path: string; begun: number; done: number }[]>();
+  const words = [...output.matchAll(/^(pinning|pinned) (\S+) (\S+)$/gm)];
+  for (const [line, [, word, name = '', path = '']] of words.entries()) {
+    const ofName =
+      given.get(name) ?? Array.from(pins.get(name) ?? [''], (before) => ({ path: before, begun: -1, done: -1 }));
+    given.set(name, ofName);
+    if (word === 'pinning') ofName.push({ path, begun: line, done: Infinity });
+    else {
+      const pinned = ofName.find((one) => one.path === path && one.done === Infinity);
+      if (pinned !== undefined) pinned.done = line;
+    }
+  }
+  for (const [name, ofName] of given) {
+    const lastBegun = Math.max(...ofName.filter(({ done }) => done < Infinity).map(({ begun }) => begun));
+    const possible = ofName.filter(({ done }) => done >= lastBegun);
+    pins.set(name, new Set(possible.map(({ path }) => path)));
   }
 }
 
