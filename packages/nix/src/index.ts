@@ -1,6 +1,10 @@
 export { openBinaryCache } from './binary-cache/binary-cache.ts';
 export type { BinaryCache, BinaryCacheOptions, CacheInfo } from './binary-cache/binary-cache.ts';
 export type { AuthorizationOptions } from './binary-cache/authorization.ts';
+export { compressor } from './binary-cache/compress.ts';
+export type { CompressionSettings } from './binary-cache/compress.ts';
+export { decompress } from './binary-cache/decompress.ts';
+export type { DecompressOptions } from './binary-cache/decompress.ts';
 export { openSubstituters } from './binary-cache/substituters.ts';
 export type { Substituters, SubstitutersOptions } from './binary-cache/substituters.ts';
 export { copyClosure } from './closure/copy-closure.ts';

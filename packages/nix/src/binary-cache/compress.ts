@@ -34,6 +34,10 @@ export function narFileSuffix(compression: Compression): string {
 }
 
 /** A stream that compresses what is written to it, in constant memory; undefined for `none`. */
+export async function compressor(
+  settings: CompressionSettings & { readonly compression: Exclude<Compression, 'none'> },
+): Promise<Duplex>;
+export async function compressor(settings: CompressionSettings): Promise<Duplex | undefined>;
 export async function compressor({ compression, level }: CompressionSettings): Promise<Duplex | undefined> {
   switch (compression) {
     case 'none':
