@@ -4,11 +4,20 @@ import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { judge, type Outcome, type Row } from './row.ts';
 import { cacheRows } from './rows/cache.ts';
+import { cacheManyRows } from './rows/cache-many.ts';
+import { cacheHttpRows } from './rows/cache-http.ts';
 import { mainRows } from './rows/main.ts';
 import { nixRows } from './rows/nix.ts';
 import { nixPullRows } from './rows/nix-pull.ts';
 
-const ROWS: readonly Row[] = [...mainRows, ...nixRows, ...nixPullRows, ...cacheRows];
+const ROWS: readonly Row[] = [
+  ...mainRows,
+  ...nixRows,
+  ...nixPullRows,
+  ...cacheRows,
+  ...cacheHttpRows,
+  ...cacheManyRows,
+];
 
 const { values } = parseArgs({ options: { only: { type: 'string', default: '' }, json: { type: 'string' } } });
 const rows = ROWS.filter((row) => row.id.startsWith(values.only));

@@ -1,4 +1,4 @@
-import { execFile, fork } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
@@ -7,11 +7,12 @@ import type { AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
-import { CacheService, NatsCache } from '@nex-nix/cache';
-import { connectNats } from '@nex-nix/nats-context';
-import { copyClosure, generateSecretKey, LocalStore, NixStore } from '@nex-nix/nix';
-import { startNatsServer, tempDir } from '@nex-nix/test-kit';
+import { copyClosure, LocalStore, NixStore } from '@nex-nix/nix';
+import { tempDir } from '@nex-nix/test-kit';
 import type { Measurement, Row } from '../row.ts';
+import { delta, deltaTime, rebuild } from './cache-bytes.ts';
+import { startCache } from './cache-process.ts';
+import { rss } from './cache-rss.ts';
 import { makeClosure, milliseconds, type NixClosure } from './nix-closure.ts';
 
 const RUNS = 5;
@@ -83,41 +84,6 @@ async function nix({ env, path }: NixClosure, args: readonly string[]): Promise<
   await run('nix', [...args, path], { env });
 }
 
-interface BenchCache extends AsyncDisposable {
-  readonly client: NatsCache;
-}
-
-/** A server without anything in it, the cache service in a process of its own as on a node, and a client. */
-async function startCache(configDir: string): Promise<BenchCache> {
-  await using stack = new AsyncDisposableStack();
-  const server = stack.use(await startNatsServer());
-  const child = fork(import.meta.filename, [server.url, configDir], { execArgv: ['--conditions=nexsrc'] });
-  stack.defer(async () => {
-    if (child.exitCode !== null) return;
-    child.disconnect();
-    await once(child, 'exit');
-  });
-  await Promise.race([
-    once(child, 'message'),
-    once(child, 'exit').then(() => {
-      throw new Error('The cache service ended at its start');
-    }),
-  ]);
-  const client = await NatsCache.open(await server.connect());
-  const owned = stack.move();
-  return { client, [Symbol.asyncDispose]: () => owned.disposeAsync() };
-}
-
-/** The cache service until the parent goes away. */
-async function serve(servers: string, configDir: string): Promise<void> {
-  const nc = await connectNats({ servers, configDir, env: {} });
-  const service = await CacheService.start(nc, { secretKey: generateSecretKey('bench-1') });
-  process.send?.('ready');
-  await once(process, 'disconnect');
-  await service[Symbol.asyncDispose]();
-  await nc.close();
-}
-
 interface FileServer extends AsyncDisposable {
   readonly url: string;
 }
@@ -154,8 +120,4 @@ async function fileServer(folder: string): Promise<FileServer> {
   };
 }
 
-export const cacheRows: readonly Row[] = [push, pull];
-
-// Started by itself, this file is the service that is measured.
-const [url, configDir] = process.argv.slice(2);
-if (import.meta.main && url !== undefined && configDir !== undefined) await serve(url, configDir);
+export const cacheRows: readonly Row[] = [push, pull, delta, deltaTime, rebuild, rss];

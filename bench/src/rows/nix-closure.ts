@@ -25,7 +25,7 @@ async function writeFiles(folder: string, sizes: readonly number[], seed: number
 }
 
 /** Files of the eleven libraries of a {@link NixClosure}, in MiB: few large ones, many small ones. */
-const LIBRARIES: readonly (readonly number[])[] = [
+export const LIBRARIES: readonly (readonly number[])[] = [
   [40],
   [4, 3, 1],
   [4, 3, 1],
@@ -105,7 +105,7 @@ export async function milliseconds(work: () => Promise<unknown>): Promise<number
 }
 
 /** Words drawn from a vocabulary of noise; the same for the same seed. */
-function content(size: number, seed: number): Buffer {
+export function content(size: number, seed: number): Buffer {
   const random = createCipheriv('aes-128-ctr', Buffer.alloc(16, seed), Buffer.alloc(16, seed >> 8));
   const noise = random.update(Buffer.alloc(size + 65_536));
   const bytes = Buffer.allocUnsafe(size);

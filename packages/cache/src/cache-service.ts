@@ -1,14 +1,25 @@
 import type { NatsConnection } from '@nats-io/nats-core';
 import { type Service, type ServiceGroup, type ServiceMsg, Svcm } from '@nats-io/services';
 import { isNexError } from '@nex-nix/errors';
-import { checkTrust, formatPublicKey, type PublicKey, publicKeyOf, type SecretKey, type StorePath } from '@nex-nix/nix';
+import {
+  checkTrust,
+  formatPublicKey,
+  parseNarHash,
+  type PublicKey,
+  publicKeyOf,
+  type SecretKey,
+  type StorePath,
+} from '@nex-nix/nix';
 import { Answer } from './answer.ts';
 import { packBits } from './bitmap.ts';
 import { CHUNK_ID_SIZE, unpackChunkIds } from './chunk-id.ts';
 import { closureEntries, knownEntries } from './closure.ts';
 import { type CommitContext, commitPath } from './commit.ts';
+import { CareEndpoints } from './care/care-endpoints.ts';
 import { decodeEntries, encodeEntries, type Entry } from './entry.ts';
 import { CacheError } from './errors.ts';
+import { addSignatures } from './http/add-signatures.ts';
+import { foundEntries } from './http/found-entries.ts';
 import { IndexStore } from './index-store.ts';
 import { openJetStream } from './jetstream.ts';
 import { CHUNK_STREAM, MANIFEST_STREAM, NARINFO_STREAM } from './layout.ts';
@@ -19,7 +30,10 @@ import { PresenceSet } from './presence-set.ts';
 import {
   type About,
   type CacheStat,
+  CARE_GROUP,
+  decodeHashParts,
   decodePaths,
+  PIN_GROUP,
   READ_GROUP,
   SERVICE_NAME,
   SERVICE_VERSION,
@@ -49,6 +63,7 @@ type Handler = (request: ServiceMsg, answer: Answer, signal: AbortSignal) => Pro
 export class CacheService implements AsyncDisposable {
   readonly publicKey: PublicKey;
   readonly #context: CommitContext;
+  readonly #care: CareEndpoints;
   readonly #logger: Logger | undefined;
   readonly #stopping = new AbortController();
   readonly #running = new Set<Promise<void>>();
@@ -82,6 +97,7 @@ export class CacheService implements AsyncDisposable {
 
   private constructor(context: CommitContext, logger: Logger | undefined) {
     this.#context = context;
+    this.#care = new CareEndpoints(context);
     this.#logger = logger;
     this.publicKey = context.publicKey;
   }
@@ -106,17 +122,44 @@ export class CacheService implements AsyncDisposable {
     this.#watching = this.#watch(this.#service);
     const read = this.#service.addGroup(READ_GROUP);
     this.#endpoint(read, 'about', async (_request, answer) => answer.end(JSON.stringify(this.#about())));
-    this.#endpoint(read, 'stat', async (_request, answer) => answer.end(JSON.stringify(await this.#stat())));
+    this.#endpoint(read, 'stat', async (_request, answer, signal) =>
+      answer.end(JSON.stringify(await this.#stat(signal))),
+    );
     this.#endpoint(read, 'have', async (request, answer) => answer.end(this.#have(request)));
     this.#endpoint(read, 'known', async (request, answer, signal) => answer.end(await this.#known(request, signal)));
     this.#endpoint(read, 'info', (request, answer, signal) =>
       writeEntries(answer, knownEntries(this.#context.index, decodePaths(request.string()), signal)),
     );
-    this.#endpoint(read, 'closure', (request, answer, signal) =>
-      writeEntries(answer, closureEntries(this.#context.index, decodePaths(request.string()), signal)),
+    this.#endpoint(read, 'closure', (request, answer, signal) => {
+      const roots = decodePaths(request.string());
+      this.#care.usage.note(roots);
+      return writeEntries(answer, closureEntries(this.#context.index, roots, signal));
+    });
+    this.#endpoint(read, 'find', (request, answer, signal) => {
+      const note = (path: StorePath) => this.#care.usage.note([path]);
+      return writeEntries(
+        answer,
+        foundEntries(this.#context.index, decodeHashParts(request.string()), { note, signal }),
+      );
+    });
+    this.#endpoint(read, 'nar', async (request, answer, signal) =>
+      answer.end(await this.#context.index.manifest(parseNarHash(request.string()), signal)),
     );
     const write = this.#service.addGroup(WRITE_GROUP);
+    this.#endpoint(write, 'sign', async (request, answer, signal) =>
+      answer.end(JSON.stringify(await addSignatures(this.#context, request.string(), signal))),
+    );
     this.#endpoint(write, 'commit', (request, answer, signal) => this.#commit(request, answer, signal));
+    const { pin, care } = this.#care;
+    const groups = [
+      [read, this.#care.read],
+      [write, this.#care.write],
+      [this.#service.addGroup(PIN_GROUP), pin],
+      [this.#service.addGroup(CARE_GROUP), care],
+    ] as const;
+    for (const [group, handlers] of groups) {
+      for (const [name, handler] of Object.entries(handlers)) this.#endpoint(group, name, handler);
+    }
     await nc.flush();
   }
 
@@ -159,17 +202,21 @@ export class CacheService implements AsyncDisposable {
     return { version: SERVICE_VERSION, publicKey: formatPublicKey(this.publicKey) };
   }
 
-  async #stat(): Promise<CacheStat> {
+  async #stat(signal: AbortSignal): Promise<CacheStat> {
     const { jsm } = this.#context.jetstream;
     const [chunks, manifests, narInfos] = await Promise.all([
       jsm.streams.info(CHUNK_STREAM),
       jsm.streams.info(MANIFEST_STREAM),
       jsm.streams.info(NARINFO_STREAM),
     ]);
+    const totals = await this.#care.totals(signal);
+    const storedBytes = chunks.state.bytes + manifests.state.bytes + narInfos.state.bytes;
     return {
-      paths: narInfos.state.messages,
+      ...totals,
+      manifests: manifests.state.messages,
       chunks: chunks.state.messages,
-      storedBytes: chunks.state.bytes + manifests.state.bytes + narInfos.state.bytes,
+      storedBytes,
+      dedupRatio: totals.paths === 0 ? 1 : totals.logicalBytes / storedBytes,
     };
   }
 

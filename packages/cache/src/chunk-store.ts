@@ -3,8 +3,10 @@ import { type ChunkId, chunkIdOf } from './chunk-id.ts';
 import { CacheError } from './errors.ts';
 import { attempt, type JetStream, lastMessage, type StoredMessage, storeOnce } from './jetstream.ts';
 import { CHUNK_STREAM, chunkSubject, CODEC_HEADER, LENGTH_HEADER, NARINFO_BUCKET } from './layout.ts';
-import type { ChunkRef, Manifest } from './manifest.ts';
+import { type ChunkRef, invalidManifest, type Manifest } from './manifest.ts';
 import { mapOrdered } from './map-ordered.ts';
+import { MentionRestorer } from './mentions.ts';
+import type { SharedChunks } from './shared-chunks.ts';
 import { type Compressor, decompress } from './zstd.ts';
 
 /** Chunks of one NAR that are fetched at once. At 256 KiB each, more is not faster, but costs memory. */
@@ -14,6 +16,12 @@ const READ_WINDOW = 16;
 export interface ReadTask {
   readonly path: StorePath;
   readonly signal?: AbortSignal | undefined;
+}
+
+/** Options of {@link readChunks}. */
+export interface ReadChunksTask extends ReadTask {
+  /** What other reads of the same client have fetched. */
+  readonly shared?: SharedChunks | undefined;
 }
 
 /**
@@ -68,12 +76,32 @@ export async function dropCorruptChunk(jetstream: JetStream, chunk: ChunkRef, ta
 }
 
 /**
- * The NAR that a manifest lists, chunk by chunk, each verified; the next ones are fetched meanwhile. The hash of the whole
- * is not verified here: whoever imports it does.
+ * The NAR that a manifest lists, a piece for each chunk, each verified; the next ones are fetched meanwhile. The hash of the
+ * whole is not verified here: whoever imports it does.
  */
-export function readChunks(jetstream: JetStream, manifest: Manifest, task: ReadTask): AsyncGenerator<Uint8Array> {
-  const fetch = (chunk: ChunkRef, signal: AbortSignal) => getChunk(jetstream, chunk, { ...task, signal });
-  return mapOrdered(manifest.chunks, fetch, { window: READ_WINDOW, signal: task.signal });
+export async function* readChunks(
+  jetstream: JetStream,
+  manifest: Manifest,
+  task: ReadChunksTask,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const { chunks, mentions, narSize } = manifest;
+  const fetch = (chunk: ChunkRef, signal: AbortSignal) => {
+    const fetchHere = () => getChunk(jetstream, chunk, { path: task.path, signal });
+    return task.shared?.get(chunk.id, fetchHere) ?? fetchHere();
+  };
+  const contents = mapOrdered(chunks, fetch, { window: READ_WINDOW, signal: task.signal });
+  if (mentions === undefined) return yield* contents;
+  const restorer = new MentionRestorer(mentions, narSize);
+  for await (const bytes of contents) yield restored(restorer, bytes, task);
+}
+
+function restored(restorer: MentionRestorer, bytes: Uint8Array, { path }: ReadTask): Uint8Array {
+  try {
+    return restorer.restore(bytes);
+  } catch (cause) {
+    if (cause instanceof RangeError) throw invalidManifest(path, cause.message, cause);
+    throw cause;
+  }
 }
 
 async function chunkMessage(jetstream: JetStream, { id }: ChunkRef, { path, signal }: ReadTask) {

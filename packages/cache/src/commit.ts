@@ -10,11 +10,13 @@ import {
   signPathInfo,
   type StorePath,
 } from '@nex-nix/nix';
+import { claimPath } from './care/claims.ts';
 import { dropCorruptChunk, readChunks } from './chunk-store.ts';
 import { cacheNarInfo, decodeEntry, type DecodedEntry, type Entry } from './entry.ts';
-import { CacheError } from './errors.ts';
+import { CacheError, type CacheErrorCode } from './errors.ts';
 import type { IndexStore, StoredNarInfo } from './index-store.ts';
 import type { JetStream } from './jetstream.ts';
+import { decodeManifest } from './manifest.ts';
 import { mapOrdered } from './map-ordered.ts';
 import type { PresenceSet } from './presence-set.ts';
 import type { CommitOutcome } from './protocol.ts';
@@ -28,6 +30,13 @@ export interface CommitContext {
   readonly publicKey: PublicKey;
 }
 
+/** What is wrong with a manifest, or with the chunks it names. */
+const DAMAGE: ReadonlySet<CacheErrorCode> = new Set([
+  'CACHE_CHUNK_CORRUPT',
+  'CACHE_CHUNK_MISSING',
+  'CACHE_MANIFEST_INVALID',
+  'CACHE_NAR_MISMATCH',
+]);
 /** References looked up at once. */
 const REFERENCE_WINDOW = 16;
 
@@ -40,13 +49,33 @@ const REFERENCE_WINDOW = 16;
  */
 export async function commitPath(context: CommitContext, entry: Entry, signal: AbortSignal): Promise<CommitOutcome> {
   const decoded = decodeEntry(entry, 'commit');
-  const { storePath, narHash } = decoded.info;
-  const stored = await context.index.narInfo(storePath, signal);
-  if (stored !== undefined && isDone(context, stored, decoded.info)) return { outcome: 'present' };
+  const { storePath } = decoded.info;
+  for (;;) {
+    const stored = await context.index.narInfo(storePath, signal);
+    if (stored !== undefined && isDone(context, stored, decoded.info)) return { outcome: 'present' };
+    const options = { stored: stored?.revision, signal };
+    const revision = await claimPath(context.jetstream, { entry, decoded }, options);
+    const outcome =
+      revision === undefined ? undefined : await commitClaimed(context, { entry, decoded, stored, revision }, signal);
+    // Otherwise somebody else has listed the path, or a collection has removed it: what was verified may be gone by now.
+    if (outcome !== undefined) return outcome;
+  }
+}
+
+/** @returns undefined when the record of the path is not the one that the commit has claimed any more. */
+async function commitClaimed(
+  context: CommitContext,
+  {
+    entry,
+    decoded,
+    ...claim
+  }: { entry: Entry; decoded: DecodedEntry; stored: StoredNarInfo | undefined; revision: number },
+  signal: AbortSignal,
+): Promise<CommitOutcome | undefined> {
   await requireReferences(context.index, decoded.info, signal);
   await verifyContent(context, decoded, signal);
-  await context.index.storeManifest(narHash, entry.manifest, { path: storePath, signal });
-  return listPath(context, decoded.info, { stored, signal });
+  await storeManifest(context, decoded.info, { body: entry.manifest, signal });
+  return listPath(context, decoded.info, { ...claim, signal });
 }
 
 /** Whether a stored narinfo leaves nothing to do; throws when it is of other content. */
@@ -110,6 +139,40 @@ async function verifyContent(
   for (const { id } of manifest.chunks) presence.add(id);
 }
 
+/**
+ * Stores a manifest that was verified. One that its NAR has already stays: it was verified when it came. But another one, of a
+ * push that cut or normalised otherwise, may have lost a chunk that this one does not need: such a one is replaced.
+ */
+async function storeManifest(
+  context: CommitContext,
+  info: NarInfo,
+  { body, signal }: { body: Uint8Array; signal: AbortSignal },
+): Promise<void> {
+  const { index } = context;
+  const task = { path: info.storePath, signal };
+  while (!(await index.storeManifest(info.narHash, body, task))) {
+    const stored = await index.storedManifest(info.narHash, task);
+    if (stored === undefined) continue;
+    if (Buffer.compare(stored.data, body) === 0 || (await isWhole(context, info, { body: stored.data, signal })))
+      return;
+    await index.dropManifest(stored.seq, task);
+  }
+}
+
+async function isWhole(
+  context: CommitContext,
+  info: NarInfo,
+  { body, signal }: { body: Uint8Array; signal: AbortSignal },
+): Promise<boolean> {
+  try {
+    await verifyContent(context, { info, manifest: decodeManifest(body, info.storePath) }, signal);
+    return true;
+  } catch (error) {
+    if (error instanceof CacheError && DAMAGE.has(error.code)) return false;
+    throw error;
+  }
+}
+
 async function* hashed(source: AsyncIterable<Uint8Array>, hash: Hash): AsyncGenerator<Uint8Array, void, undefined> {
   for await (const bytes of source) {
     hash.update(bytes);
@@ -127,17 +190,20 @@ function notANar({ storePath }: NarInfo, cause: NixError): CacheError {
 async function listPath(
   context: CommitContext,
   info: NarInfo,
-  { stored, signal }: { stored: StoredNarInfo | undefined; signal: AbortSignal },
-): Promise<CommitOutcome> {
-  let found = stored;
+  claim: { stored: StoredNarInfo | undefined; revision: number; signal: AbortSignal },
+): Promise<CommitOutcome | undefined> {
+  const { signal } = claim;
+  let { revision, stored: found } = claim;
   for (;;) {
     const text = cacheNarInfo(signed(context, info, found));
-    if (await context.index.storeNarInfo(info.storePath, text, { revision: found?.revision, signal })) {
+    if (await context.index.storeNarInfo(info.storePath, text, { revision, signal })) {
       return { outcome: 'added' };
     }
     // Somebody else has listed it since: either there is nothing left to do, or our signature goes beside theirs.
     found = await context.index.narInfo(info.storePath, signal);
-    if (found !== undefined && isDone(context, found, info)) return { outcome: 'present' };
+    if (found === undefined) return undefined;
+    if (isDone(context, found, info)) return { outcome: 'present' };
+    ({ revision } = found);
   }
 }
 

@@ -32,6 +32,20 @@ const CACHE_ERROR_KINDS = {
   CACHE_REFERENCE_MISSING: 'refused',
   /** The cache holds the path with other content. */
   CACHE_PATH_CONFLICT: 'refused',
+  /** A path has, or would get, more signatures than anybody needs. */
+  CACHE_SIGNATURES_LIMIT: 'refused',
+  /** A file of a NAR cannot be compressed, or is not compressed, in the way its name says. */
+  CACHE_COMPRESSION_FAILED: 'refused',
+  /** The HTTP door cannot listen where it should. */
+  CACHE_LISTEN_FAILED: 'failed',
+  /** What is to be removed from the cache is pinned, or other paths refer to it. */
+  CACHE_PATH_IN_USE: 'refused',
+  /** A name cannot be the name of a pin. */
+  CACHE_PIN_NAME_INVALID: 'usage',
+  /** A pin was changed by others again and again. */
+  CACHE_PIN_CONTENDED: 'failed',
+  /** Another collection of garbage is under way. */
+  CACHE_COLLECTION_RUNNING: 'refused',
   /** A request or an answer that makes no sense, most likely of another version. */
   CACHE_PROTOCOL: 'failed',
   /** An unforeseen failure inside the cache service. */

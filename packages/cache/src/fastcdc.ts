@@ -5,15 +5,19 @@ export const CHUNKING = 'fastcdc-64-256-1020-gear1';
 
 /** A chunk is smaller than this only when its NAR ends. */
 export const MIN_CHUNK_SIZE = 64 * 1024;
-/** The size around which cut points become likely. */
-const AVERAGE_CHUNK_SIZE = 256 * 1024;
 /** Below 1 MiB, so that a chunk that does not shrink fits with its headers into the default `max_payload` of nats-server. */
 export const MAX_CHUNK_SIZE = 1020 * 1024;
 
-// Normalised chunking: 2 bits more than log2(average) before the average size is reached, 2 bits fewer after it.
-// The high bits are tested because they depend on the last 13 to 32 bytes, the low ones on fewer.
-const MASK_BEFORE_AVERAGE = 0xfffff000 | 0;
-const MASK_AFTER_AVERAGE = 0xffff0000 | 0;
+/** Sizes of chunks in bytes. */
+export interface ChunkSizes {
+  readonly min: number;
+  /** The size around which cut points become likely, a power of 2. */
+  readonly average: number;
+  readonly max: number;
+}
+
+/** The sizes of {@link CHUNKING}. */
+const SIZES: ChunkSizes = { min: MIN_CHUNK_SIZE, average: 256 * 1024, max: MAX_CHUNK_SIZE };
 
 /**
  * Cuts a byte stream into content-defined chunks, so that an insertion or a change moves the cut points next to it only
@@ -23,8 +27,11 @@ const MASK_AFTER_AVERAGE = 0xffff0000 | 0;
  * stream; an empty stream has none. A chunk that lies in one piece of the source is a view of it. No more than one chunk is
  * held at a time.
  */
-export async function* cutChunks(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
-  let cutter = new Cutter();
+export async function* cutChunks(
+  source: AsyncIterable<Uint8Array>,
+  sizes = SIZES,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  let cutter = new Cutter(sizes);
   let pieces: Uint8Array[] = [];
   for await (const piece of source) {
     let start = 0;
@@ -34,7 +41,7 @@ export async function* cutChunks(source: AsyncIterable<Uint8Array>): AsyncGenera
       start = end;
       if (!cutter.atCut) continue;
       yield joined(pieces, cutter.size);
-      cutter = new Cutter();
+      cutter = new Cutter(sizes);
       pieces = [];
     }
   }
@@ -52,18 +59,26 @@ class Cutter {
   size = 0;
   /** Whether the chunk ends at `size`. */
   atCut = false;
+  readonly #sizes: ChunkSizes;
   #hash = 0;
+
+  constructor(sizes: ChunkSizes) {
+    this.#sizes = sizes;
+  }
 
   /** Scans `piece` from `start` on; returns where the chunk ends, or the end of the piece when it does not end in it. */
   scan(piece: Uint8Array, start: number): number {
     // A position p of the piece is the offset `p - base` of the chunk.
     const base = start - this.size;
     const limit = (size: number) => Math.min(piece.length, Math.max(start, base + size));
-    let at = limit(MIN_CHUNK_SIZE);
-    at = this.#roll(piece, at, { end: limit(AVERAGE_CHUNK_SIZE), mask: MASK_BEFORE_AVERAGE });
-    if (!this.atCut) at = this.#roll(piece, at, { end: limit(MAX_CHUNK_SIZE), mask: MASK_AFTER_AVERAGE });
+    const { min, average, max } = this.#sizes;
+    // Normalised chunking: 2 bits more than log2(average) before the average size is reached, 2 bits fewer after it.
+    const bits = Math.log2(average);
+    let at = limit(min);
+    at = this.#roll(piece, at, { end: limit(average), mask: highBits(bits + 2) });
+    if (!this.atCut) at = this.#roll(piece, at, { end: limit(max), mask: highBits(bits - 2) });
     this.size = at - base;
-    this.atCut ||= this.size === MAX_CHUNK_SIZE;
+    this.atCut ||= this.size === max;
     return at;
   }
 
@@ -90,4 +105,9 @@ class Cutter {
     this.atCut = true;
     return at;
   }
+}
+
+/** The high bits are tested because they depend on the last 13 to 32 bytes, the low ones on fewer. */
+function highBits(count: number): number {
+  return -1 << (32 - count);
 }

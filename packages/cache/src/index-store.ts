@@ -1,10 +1,19 @@
 import type { KV } from '@nats-io/kv';
 import { Kvm } from '@nats-io/kv';
 import { type NarHash, type NarInfo, type StorePath, storePathHash } from '@nex-nix/nix';
+import { deleteMessage } from './care/leader.ts';
 import { decodeEntry, type Entry, readNarInfo } from './entry.ts';
 import { CacheError } from './errors.ts';
-import { attempt, type JetStream, lastMessage, storeOnce } from './jetstream.ts';
-import { MANIFEST_STREAM, manifestSubject, NARINFO_BUCKET, NARINFO_STREAM, narInfoSubject } from './layout.ts';
+import { attempt, type JetStream, lastMessage, storeOnce, type StoredMessage } from './jetstream.ts';
+import {
+  hashPartSubject,
+  KV_OPERATION_HEADER,
+  MANIFEST_STREAM,
+  manifestSubject,
+  NARINFO_BUCKET,
+  NARINFO_STREAM,
+  narInfoSubject,
+} from './layout.ts';
 import { isAlreadyStored } from './nats-errors.ts';
 
 /** A narinfo as it is stored. */
@@ -20,9 +29,6 @@ export interface IndexEntry {
   readonly entry: Entry;
   readonly info: NarInfo;
 }
-
-/** Header by which a key-value bucket marks the message of a deleted key. */
-const KV_OPERATION_HEADER = 'KV-Operation';
 
 /** Narinfos and manifests: what the service reads for its clients, and alone writes. */
 export class IndexStore {
@@ -64,14 +70,60 @@ export class IndexStore {
     return { entry, info: decodeEntry(entry, path).info };
   }
 
-  /** Stores a manifest, unless its NAR has one: that was verified before it was stored, so it is as good. */
+  /** {@link entry} of the path with this hash part, the 32 symbols that its base name begins with. */
+  async entryByHash(hashPart: string, signal?: AbortSignal): Promise<IndexEntry | undefined> {
+    const message = await lastMessage(
+      this.#jetstream,
+      { stream: NARINFO_STREAM, subject: hashPartSubject(hashPart) },
+      { action: `look up the path "${hashPart}"`, signal },
+    );
+    if (message === undefined || message.headers.has(KV_OPERATION_HEADER)) return undefined;
+    const narInfo = Buffer.from(message.data).toString();
+    const { storePath, narHash } = readNarInfo(narInfo, hashPart);
+    if (storePathHash(storePath) !== hashPart) return undefined;
+    const entry = { narInfo, manifest: await this.#manifest(storePath, narHash, signal) };
+    return { entry, info: decodeEntry(entry, storePath).info };
+  }
+
+  /** The encoded manifest of a NAR, or undefined when the cache does not have it. */
+  async manifest(narHash: NarHash, signal?: AbortSignal): Promise<Uint8Array | undefined> {
+    const message = await lastMessage(
+      this.#jetstream,
+      { stream: MANIFEST_STREAM, subject: manifestSubject(narHash) },
+      { action: `look up the NAR "${narHash}"`, signal },
+    );
+    return message?.data;
+  }
+
+  /**
+   * Stores a manifest, unless its NAR has one.
+   * @returns false when it has.
+   */
   async storeManifest(
     narHash: NarHash,
     body: Uint8Array,
     task: { path: StorePath; signal?: AbortSignal },
-  ): Promise<void> {
+  ): Promise<boolean> {
     const action = `store the manifest of "${task.path}"`;
-    await storeOnce(this.#jetstream, { subject: manifestSubject(narHash), body }, { action, signal: task.signal });
+    return storeOnce(this.#jetstream, { subject: manifestSubject(narHash), body }, { action, signal: task.signal });
+  }
+
+  /** The manifest of a NAR as it is stored, and its place in the stream. */
+  async storedManifest(
+    narHash: NarHash,
+    task: { path: StorePath; signal?: AbortSignal | undefined },
+  ): Promise<StoredMessage | undefined> {
+    const where = { stream: MANIFEST_STREAM, subject: manifestSubject(narHash) };
+    return lastMessage(this.#jetstream, where, {
+      action: `fetch the manifest of "${task.path}"`,
+      signal: task.signal,
+    });
+  }
+
+  /** Deletes the manifest at this place, if it is still there. */
+  async dropManifest(seq: number, task: { path: StorePath; signal?: AbortSignal | undefined }): Promise<void> {
+    const action = `replace the manifest of "${task.path}"`;
+    await deleteMessage(this.#jetstream, { stream: MANIFEST_STREAM, seq }, { action, signal: task.signal });
   }
 
   /**
@@ -97,11 +149,7 @@ export class IndexStore {
   }
 
   async #manifest(path: StorePath, narHash: NarHash, signal: AbortSignal | undefined): Promise<Uint8Array> {
-    const message = await lastMessage(
-      this.#jetstream,
-      { stream: MANIFEST_STREAM, subject: manifestSubject(narHash) },
-      { action: `fetch the manifest of "${path}"`, signal },
-    );
+    const message = await this.storedManifest(narHash, { path, signal });
     if (message !== undefined) return message.data;
     throw new CacheError('CACHE_MANIFEST_INVALID', `Cannot read the manifest of "${path}": the cache has lost it`, {
       hint: `Push the path again after: nats kv del ${NARINFO_BUCKET} ${storePathHash(path)}`,

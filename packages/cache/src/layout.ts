@@ -10,6 +10,10 @@ export const CHUNK_SUBJECTS = `${CHUNK_PREFIX}.>`;
 const STORED_PREFIX = 'nixcx';
 /** Where JetStream announces, without their content, the chunks that it stored. */
 export const STORED_SUBJECTS = `${STORED_PREFIX}.>`;
+/** Where packed ids of chunks are announced that are about to be deleted. */
+export const DELETED_SUBJECT = `${STORED_PREFIX}.del`;
+/** Where a chunk is announced that is lost, for nodes that have its path: JSON `{chunk, paths}`. */
+export const LOST_SUBJECT = `${STORED_PREFIX}.lost`;
 
 /** Stream of the manifests. */
 export const MANIFEST_STREAM = 'NIX_NARS';
@@ -21,6 +25,49 @@ export const MANIFEST_SUBJECTS = `${MANIFEST_PREFIX}.>`;
 export const NARINFO_BUCKET = 'nix_narinfo';
 export const NARINFO_STREAM = `KV_${NARINFO_BUCKET}`;
 const NARINFO_PREFIX = `$KV.${NARINFO_BUCKET}`;
+/** Every narinfo's subject. */
+export const NARINFO_SUBJECTS = `${NARINFO_PREFIX}.>`;
+/** Header by which a key-value bucket marks the message of a deleted key. */
+export const KV_OPERATION_HEADER = 'KV-Operation';
+
+/** Key-value bucket of the pins, by name. */
+export const PIN_BUCKET = 'nix_pins';
+export const PIN_STREAM = `KV_${PIN_BUCKET}`;
+const PIN_PREFIX = `$KV.${PIN_BUCKET}`;
+/** Every pin's subject. */
+export const PIN_SUBJECTS = `${PIN_PREFIX}.>`;
+
+/** Where a pin is kept. */
+export function pinSubject(name: string): string {
+  return `${PIN_PREFIX}.${name}`;
+}
+
+/** Key-value bucket of what collections keep: the journal, who collects, when paths were used. */
+export const CARE_BUCKET = 'nix_care';
+export const CARE_STREAM = `KV_${CARE_BUCKET}`;
+
+/** Where a key of {@link CARE_BUCKET} is kept. */
+export function careSubject(key: string): string {
+  return `$KV.${CARE_BUCKET}.${key}`;
+}
+
+/** Key-value bucket of the files that were uploaded over HTTP: name of the file to what it holds. */
+export const ALIAS_BUCKET = 'nix_alias';
+export const ALIAS_STREAM = `KV_${ALIAS_BUCKET}`;
+
+/** Where it is kept what an uploaded file holds. */
+export function aliasSubject(file: string): string {
+  return `$KV.${ALIAS_BUCKET}.${file}`;
+}
+
+/** Key-value bucket of build logs, by the hash part of their derivation. */
+export const LOG_BUCKET = 'nix_log';
+export const LOG_STREAM = `KV_${LOG_BUCKET}`;
+
+/** Where the build log of a derivation is kept. */
+export function logSubject(derivation: StorePath): string {
+  return `$KV.${LOG_BUCKET}.${storePathHash(derivation)}`;
+}
 
 /** Header of a chunk: its uncompressed length. */
 export const LENGTH_HEADER = 'Nix-Len';
@@ -44,7 +91,12 @@ export function manifestSubject(narHash: NarHash): string {
 
 /** Where the narinfo of a path is stored: a path's base name is no legal key, its hash part is. */
 export function narInfoSubject(path: StorePath): string {
-  return `${NARINFO_PREFIX}.${storePathHash(path)}`;
+  return hashPartSubject(storePathHash(path));
+}
+
+/** The same, of the path with this hash part. */
+export function hashPartSubject(hashPart: string): string {
+  return `${NARINFO_PREFIX}.${hashPart}`;
 }
 
 /** `URL` of a narinfo. */
@@ -52,6 +104,7 @@ export function narUrl(narHash: NarHash): string {
   return `nar/${narHashDigits(narHash)}.nar`;
 }
 
-function narHashDigits(narHash: NarHash): string {
+/** The NAR hash as nixbase32 alone. */
+export function narHashDigits(narHash: NarHash): string {
   return narHash.slice(narHash.indexOf(':') + 1);
 }

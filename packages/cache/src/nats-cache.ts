@@ -8,6 +8,26 @@ import {
   type StorePath,
 } from '@nex-nix/nix';
 import { call, callOnce, noService } from './call.ts';
+import {
+  type CachePath,
+  type CachePin,
+  collect,
+  type CollectOptions,
+  listPaths,
+  listPins,
+  type PinOptions,
+  pinPath,
+  removeFromCache,
+  type RemoveOptions,
+  resolvePin,
+  unpinName,
+} from './care/care-client.ts';
+import type { GarbageReport } from './care/collector.ts';
+import { Healer, type HealOptions } from './care/healer.ts';
+import { pushUnbroken } from './care/push-unbroken.ts';
+import type { RemoveReport } from './care/removal.ts';
+import { reportDamage } from './care/report-damage.ts';
+import { type CacheVerifyOptions, type CacheVerifyReport, verifyCache } from './care/verify.ts';
 import { readChunks } from './chunk-store.ts';
 import { pathNotFound } from './closure.ts';
 import { decodeEntries, decodeEntry, type DecodedEntry } from './entry.ts';
@@ -17,7 +37,8 @@ import type { Manifest } from './manifest.ts';
 import { isNotEnabled, noJetStream, serverName, toCacheError } from './nats-errors.ts';
 import { requirePayload } from './payload.ts';
 import { type About, type CacheStat, decodeJson, encodePaths, PATHS_PER_REQUEST, SUBJECTS } from './protocol.ts';
-import { pushClosure, type PushOptions, type PushReport } from './push.ts';
+import type { PushOptions, PushReport } from './push.ts';
+import { SharedChunks } from './shared-chunks.ts';
 
 interface SignalOptions {
   signal?: AbortSignal | undefined;
@@ -36,6 +57,7 @@ export class NatsCache implements PathSource {
   readonly publicKey: PublicKey;
   readonly #jetstream: JetStream;
   readonly #manifests = new ManifestCache();
+  readonly #shared = new SharedChunks((id) => this.#manifests.isShared(id));
 
   /**
    * Finds the cache of the connection's account.
@@ -85,7 +107,12 @@ export class NatsCache implements PathSource {
    */
   async *nar(info: PathInfo, { signal }: SignalOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
     const manifest = this.#manifests.get(info) ?? (await this.#fetchManifest(info, signal));
-    yield* readChunks(this.#jetstream, manifest, { path: info.storePath, signal });
+    try {
+      yield* readChunks(this.#jetstream, manifest, { path: info.storePath, signal, shared: this.#shared });
+    } catch (error) {
+      await reportDamage(this.#jetstream, { error, path: info.storePath }, signal);
+      throw error;
+    }
   }
 
   /**
@@ -95,13 +122,67 @@ export class NatsCache implements PathSource {
    * @throws `CacheError`; what was done until then is kept.
    */
   async push(source: PathSource, roots: readonly StorePath[], options: PushOptions = {}): Promise<PushReport> {
-    return pushClosure(this.#jetstream, { source, roots }, options);
+    return pushUnbroken(this.#jetstream, { source, roots }, options);
   }
 
   /** How much the cache holds. */
   async stat({ signal }: SignalOptions = {}): Promise<CacheStat> {
     const task = { action: 'ask the cache for its statistics', signal };
     return decodeJson(await call(this.#jetstream, { subject: SUBJECTS.stat }, task), 'its statistics') as CacheStat;
+  }
+
+  /** All listed paths, in the order in which they were pushed. */
+  list({ signal }: SignalOptions = {}): AsyncGenerator<CachePath, void, undefined> {
+    return listPaths(this.#jetstream, signal);
+  }
+
+  /** All pins, by name. */
+  async pins({ signal }: SignalOptions = {}): Promise<CachePin[]> {
+    return listPins(this.#jetstream, signal);
+  }
+
+  /**
+   * Makes a path the newest version of a pin. What a pin's versions refer to is not collected.
+   * @throws `CacheError` `CACHE_PATH_NOT_FOUND`, `CACHE_PIN_NAME_INVALID`
+   */
+  async pin(name: string, storePath: StorePath, options: PinOptions = {}): Promise<void> {
+    return pinPath(this.#jetstream, { name, storePath }, options);
+  }
+
+  /** Forgets a pin with all its versions. @returns whether there was one. */
+  async unpin(name: string, { signal }: SignalOptions = {}): Promise<boolean> {
+    return unpinName(this.#jetstream, name, signal);
+  }
+
+  /** The newest version of a pin, or undefined when there is no such pin. */
+  async resolvePin(name: string, { signal }: SignalOptions = {}): Promise<StorePath | undefined> {
+    return resolvePin(this.#jetstream, name, signal);
+  }
+
+  /**
+   * Takes paths out of the cache. Their content goes with a later collection.
+   * @throws `CacheError` `CACHE_PATH_NOT_FOUND`; `CACHE_PATH_IN_USE`, naming what pins a path or refers to it
+   */
+  async remove(paths: readonly StorePath[], options: RemoveOptions = {}): Promise<RemoveReport> {
+    return removeFromCache(this.#jetstream, paths, options);
+  }
+
+  /**
+   * Removes paths that retention does not keep, and deletes content that no path needs. Safe beside pushes and pulls.
+   * @throws `CacheError` `CACHE_COLLECTION_RUNNING`
+   */
+  async collectGarbage(options: CollectOptions = {}): Promise<GarbageReport> {
+    return collect(this.#jetstream, options);
+  }
+
+  /** Reads all that is listed, reports what is damaged, and has it repaired from a source that holds the paths. */
+  async verify(options: CacheVerifyOptions = {}): Promise<CacheVerifyReport> {
+    return verifyCache(this.#jetstream, options);
+  }
+
+  /** Brings chunks back that the cache has lost, when `source` has their paths, until it is disposed of. */
+  heal(source: PathSource, options: HealOptions = {}): Healer {
+    return new Healer(this.#jetstream, source, options);
   }
 
   async #fetchManifest(info: PathInfo, signal: AbortSignal | undefined): Promise<Manifest> {

@@ -1,7 +1,7 @@
 import type { Subscription } from '@nats-io/nats-core';
-import { type ChunkId, isChunkId } from './chunk-id.ts';
+import { type ChunkId, isChunkId, unpackChunkIds } from './chunk-id.ts';
 import { attempt, type JetStream } from './jetstream.ts';
-import { CHUNK_STREAM, CHUNK_SUBJECTS, lastToken, STORED_SUBJECTS } from './layout.ts';
+import { CHUNK_STREAM, CHUNK_SUBJECTS, DELETED_SUBJECT, lastToken, STORED_SUBJECTS } from './layout.ts';
 
 /**
  * The names of all stored chunks, in memory: read once, then kept fresh by what JetStream announces. It may lag behind for
@@ -44,7 +44,9 @@ export class PresenceSet implements Disposable {
     // Listening begins first: what is stored while the names are read is in one of the two.
     this.#subscription = nc.subscribe(STORED_SUBJECTS, {
       callback: (error, message) => {
-        if (error === null) this.#addSubject(message.subject);
+        if (error !== null) return;
+        if (message.subject === DELETED_SUBJECT) for (const id of unpackChunkIds(message.data)) this.#ids.delete(id);
+        else this.#addSubject(message.subject);
       },
     });
     await attempt(nc, { action: 'listen for stored chunks', signal }, () => nc.flush());

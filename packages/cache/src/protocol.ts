@@ -6,7 +6,8 @@ export const SERVICE_NAME = 'NixCache';
 export const SERVICE_VERSION = '0.1.0';
 
 /**
- * Subjects of the service. Who may pull needs `$NIXCACHE.read.>`, who may push `$NIXCACHE.write.>` as well.
+ * Subjects of the service. Who may pull needs `$NIXCACHE.read.>`, who may push `$NIXCACHE.write.>` as well, who may pin
+ * `$NIXCACHE.pin.>`, who may remove and collect `$NIXCACHE.care.>`.
  *
  * | request         | body                                   | answer                                          |
  * | --------------- | -------------------------------------- | ----------------------------------------------- |
@@ -16,11 +17,25 @@ export const SERVICE_VERSION = '0.1.0';
  * | `read.have`     | packed chunk ids                       | a bit for each: stored                          |
  * | `read.info`     | store paths, one a line                | the entries of those that the cache has         |
  * | `read.closure`  | store paths, one a line                | the entries of their closure                    |
+ * | `read.find`     | hash parts of store paths, one a line  | the entries of those that the cache has         |
+ * | `read.nar`      | a NAR hash                             | its manifest, or nothing                        |
  * | `write.commit`  | one entry                              | JSON {@link CommitOutcome}                      |
+ * | `write.sign`    | a narinfo                              | JSON {@link CommitOutcome}, of its signatures   |
+ * | `read.list`     | where the page begins, or nothing      | JSON `PathPage`                                 |
+ * | `read.pins`     |                                        | JSON `Pin[]`                                    |
+ * | `read.check`    | JSON `{chunks, path?}`                 | JSON `DamagedChunk[]`; announces them for `path`|
+ * | `read.collection` |                                      | JSON `CollectionProgress`, or null              |
+ * | `write.used`    | store paths, one a line                |                                                 |
+ * | `pin.set`       | JSON `{name, storePath, keep}`         |                                                 |
+ * | `pin.delete`    | JSON `{name}`                          | JSON: whether there was one                     |
+ * | `care.collect`  | JSON `CollectionRequest`               | JSON `GarbageReport`                            |
+ * | `care.remove`   | JSON `{paths, force}`                  | JSON `RemoveReport`                             |
  */
 const SUBJECT_PREFIX = '$NIXCACHE';
 export const READ_GROUP = `${SUBJECT_PREFIX}.read`;
 export const WRITE_GROUP = `${SUBJECT_PREFIX}.write`;
+export const PIN_GROUP = `${SUBJECT_PREFIX}.pin`;
+export const CARE_GROUP = `${SUBJECT_PREFIX}.care`;
 
 export const SUBJECTS = {
   about: `${READ_GROUP}.about`,
@@ -29,7 +44,19 @@ export const SUBJECTS = {
   have: `${READ_GROUP}.have`,
   info: `${READ_GROUP}.info`,
   closure: `${READ_GROUP}.closure`,
+  find: `${READ_GROUP}.find`,
+  nar: `${READ_GROUP}.nar`,
   commit: `${WRITE_GROUP}.commit`,
+  sign: `${WRITE_GROUP}.sign`,
+  list: `${READ_GROUP}.list`,
+  pins: `${READ_GROUP}.pins`,
+  check: `${READ_GROUP}.check`,
+  collection: `${READ_GROUP}.collection`,
+  used: `${WRITE_GROUP}.used`,
+  pin: `${PIN_GROUP}.set`,
+  unpin: `${PIN_GROUP}.delete`,
+  collect: `${CARE_GROUP}.collect`,
+  remove: `${CARE_GROUP}.remove`,
 } as const;
 
 /** What a cache service says of itself. */
@@ -45,6 +72,12 @@ export interface CacheStat {
   readonly chunks: number;
   /** Bytes that JetStream stores of chunks, manifests and narinfos. */
   readonly storedBytes: number;
+  readonly manifests: number;
+  readonly pins: number;
+  /** Sum of the NARs of all paths. */
+  readonly logicalBytes: number;
+  /** `logicalBytes` by `storedBytes`, what deduplication and compression save together; 1 for an empty cache. */
+  readonly dedupRatio: number;
 }
 
 /** What became of a commit: `present` when the cache had the path, with the same content and the cache's signature. */
@@ -77,6 +110,21 @@ export function encodePaths(paths: readonly StorePath[]): string {
 /** Reads what {@link encodePaths} wrote. */
 export function decodePaths(body: string): StorePath[] {
   return body === '' ? [] : body.split('\n').map(parseStorePath);
+}
+
+const HASH_PART = /^[0-9a-df-np-sv-z]{32}$/;
+
+/** Whether `text` may be the hash part of a store path. */
+export function isHashPart(text: string): boolean {
+  return HASH_PART.test(text);
+}
+
+/** Reads a body that names hash parts of store paths, one a line. */
+export function decodeHashParts(body: string): string[] {
+  const hashParts = body === '' ? [] : body.split('\n');
+  const wrong = hashParts.find((hashPart) => !isHashPart(hashPart));
+  if (wrong === undefined) return hashParts;
+  throw new CacheError('CACHE_PROTOCOL', `Cannot look up ${JSON.stringify(wrong)}: it is no hash part of a store path`);
 }
 
 /** The JSON that an answer is. */

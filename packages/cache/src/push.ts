@@ -9,6 +9,7 @@ import { CacheError } from './errors.ts';
 import { cutChunks } from './fastcdc.ts';
 import type { JetStream } from './jetstream.ts';
 import type { ChunkRef, Manifest } from './manifest.ts';
+import { Normaliser } from './normalise.ts';
 import { maxBody } from './payload.ts';
 import { encodePaths, PATHS_PER_REQUEST, SUBJECTS } from './protocol.ts';
 import { Semaphore } from './semaphore.ts';
@@ -29,6 +30,11 @@ export interface PushOptions {
   onProgress?: ((progress: PushProgress) => void) | undefined;
   /** Paths read at once. @default 8 */
   concurrency?: number | undefined;
+  /**
+   * Stores NARs without the hash parts of the path and its references, and these beside them, so that a build that differs in
+   * hashes only adds next to nothing. @default true
+   */
+  normalise?: boolean | undefined;
 }
 
 /** What a push did. */
@@ -62,6 +68,18 @@ export async function pushClosure(
     ...push.totals(),
     durationMs: performance.now() - started,
   };
+}
+
+/**
+ * Sends the chunks of a path that the cache lacks, and lists nothing.
+ * @param options.evenIfPresent - without asking, all of them.
+ */
+export async function sendChunks(
+  jetstream: JetStream,
+  { source, info }: { source: PathSource; info: PathInfo },
+  options: Pick<PushOptions, 'signal' | 'normalise'> & { evenIfPresent: boolean },
+): Promise<void> {
+  await new Push(jetstream, source, { ...options, absent: [info] }).send(options);
 }
 
 async function knownPaths(
@@ -129,6 +147,14 @@ class Push {
     }
   }
 
+  async send({ evenIfPresent }: { evenIfPresent: boolean }): Promise<void> {
+    try {
+      for (const info of this.#absent) await this.#upload(info, { evenIfPresent });
+    } finally {
+      this.#uploader[Symbol.dispose]();
+    }
+  }
+
   totals(): Pick<PushReport, 'narBytes' | 'chunks' | 'sentBytes'> {
     const { narBytes, chunks, sentChunks, sentBytes } = this.#uploader;
     return { narBytes, chunks: { total: chunks, sent: sentChunks }, sentBytes };
@@ -155,9 +181,11 @@ class Push {
     const { signal } = this.#group;
     const uploads = new TaskGroup(signal);
     const chunks: ChunkRef[] = [];
+    const normaliser = this.#options.normalise === false ? undefined : new Normaliser(info);
+    const nar = this.#source.nar(info, { signal });
     let size = 0;
     try {
-      for await (const bytes of cutChunks(this.#source.nar(info, { signal }))) {
+      for await (const bytes of cutChunks(normaliser?.normalise(nar) ?? nar)) {
         size += bytes.length;
         chunks.push(await this.#uploader.upload(bytes, { uploads, evenIfPresent }));
         uploads.signal.throwIfAborted();
@@ -173,7 +201,7 @@ class Push {
         { hint: `Check the store: nix-store --verify-path ${storePath}`, storePath },
       );
     }
-    return { narHash, narSize, chunks };
+    return { narHash, narSize, chunks, mentions: normaliser?.mentions() };
   }
 
   async #referencesListed(info: PathInfo, signal: AbortSignal): Promise<void> {

@@ -3,11 +3,15 @@ import { Kvm } from '@nats-io/kv';
 import { nanos } from '@nats-io/nats-core';
 import type { JetStream } from './jetstream.ts';
 import {
+  ALIAS_BUCKET,
+  CARE_BUCKET,
   CHUNK_STREAM,
   CHUNK_SUBJECTS,
+  LOG_BUCKET,
   MANIFEST_STREAM,
   MANIFEST_SUBJECTS,
   NARINFO_BUCKET,
+  PIN_BUCKET,
   STORED_SUBJECTS,
 } from './layout.ts';
 import { isNoStream, isNotEnabled, isStreamNameInUse, noJetStream, toCacheError } from './nats-errors.ts';
@@ -24,6 +28,9 @@ export interface StorageOptions {
 
 /** Bound of manifests and of narinfos when `maxBytes` bounds the chunks: one in 64 is more than they ever need. */
 const INDEX_SHARE = 64;
+/** A Nix client asks for what it uploaded by the name it gave it for this long: its `narinfo-cache-positive-ttl`. */
+const ALIAS_LIFE_MS = 30 * 24 * 3600 * 1000;
+const LOG_LIFE_MS = 365 * 24 * 3600 * 1000;
 /** The shortest there is: chunks are told apart by subject, not by message id. */
 const DUPLICATE_WINDOW_MS = 100;
 
@@ -44,12 +51,15 @@ export async function createStreams(jetstream: JetStream, options: StorageOption
       name: MANIFEST_STREAM,
       subjects: [MANIFEST_SUBJECTS],
     });
-    await new Kvm(jetstream.nc).create(NARINFO_BUCKET, {
+    const bucket = {
       history: 1,
       replicas,
       storage: storage === 'file' ? StorageType.File : StorageType.Memory,
       ...(indexBytes === undefined ? {} : { max_bytes: indexBytes }),
-    });
+    };
+    for (const name of [NARINFO_BUCKET, PIN_BUCKET, CARE_BUCKET]) await new Kvm(jetstream.nc).create(name, bucket);
+    await new Kvm(jetstream.nc).create(ALIAS_BUCKET, { ...bucket, ttl: ALIAS_LIFE_MS });
+    await new Kvm(jetstream.nc).create(LOG_BUCKET, { ...bucket, ttl: LOG_LIFE_MS });
   } catch (error) {
     if (isNotEnabled(error)) throw noJetStream(error, action, jetstream.nc);
     throw toCacheError(error, action, jetstream.nc);

@@ -95,6 +95,24 @@ describeWith(['nats-server'], 'push and pull', () => {
     expect(await test.cache.closure([app.storePath])).toHaveLength(3);
   });
 
+  it('fetches a chunk once that several paths of a closure have, or one of them twice', async () => {
+    await using test = await startCache();
+    const files = { 'same.bin': noise(2 << 20, 7) };
+    const leaf = await test.source.add('leaf', { ...files, 'zeros.bin': Buffer.alloc(8 << 20) });
+    const root = await test.source.add('root', files, { references: [leaf.storePath] });
+    const { chunks } = await test.cache.push(test.source, [root.storePath]);
+    expect(chunks.total).toBeGreaterThan(chunks.sent + 8);
+    let requests = 0;
+    test.nc.subscribe('$JS.API.DIRECT.GET.NIX_CHUNKS.>', { callback: () => void requests++ });
+    await test.nc.flush();
+    await using dir = await tempDir();
+    await using store = await LocalStore.open({ dir: dir.path });
+    await copyClosure(test.cache, store, [root.storePath], { trustedKeys: [test.cache.publicKey] });
+    await test.nc.flush();
+    expect(requests).toBe(chunks.sent);
+    expect(await readFile(join(store.realPath(root.storePath), 'same.bin'))).toEqual(files['same.bin']);
+  });
+
   it('can be interrupted and repeated; nothing half-done is ever visible', async () => {
     await using test = await startCache();
     const { lib } = await addClosure(test.source);

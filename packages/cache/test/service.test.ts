@@ -82,7 +82,8 @@ describeWith(['nats-server'], 'trust', () => {
   it('lets NATS permissions say who may read and who may write', async () => {
     const read = '"$NIXCACHE.read.>", "$JS.API.DIRECT.GET.NIX_CHUNKS.>", "$JS.API.STREAM.MSG.GET.NIX_CHUNKS"';
     const write = `${read}, "$NIXCACHE.write.>", "nixc.>"`;
-    const serve = '"$JS.API.>", "nixn.>", "$KV.nix_narinfo.>", "_INBOX.>"';
+    const serve =
+      '"$JS.API.>", "nixn.>", "nixcx.>", "$KV.nix_narinfo.>", "$KV.nix_pins.>", "$KV.nix_care.>", "_INBOX.>"';
     const listen = '"$NIXCACHE.>", "$SRV.>", "nixcx.>", "_INBOX.>"';
     const user = (name: string, publish: string, subscribe = '"_INBOX.>"') =>
       `{ user: ${name}, password: p, permissions { publish: [${publish}], subscribe: [${subscribe}] } }`;

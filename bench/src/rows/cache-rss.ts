@@ -1,0 +1,45 @@
+import { type ChildProcess, execFile, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { promisify } from 'node:util';
+import { fileURLToPath } from 'node:url';
+import { startNatsServer, tempDir } from '@nex-nix/test-kit';
+import type { Measurement, Row } from '../row.ts';
+
+const run = promisify(execFile);
+const PACKAGE = fileURLToPath(new URL('../../../packages/cache', import.meta.url));
+const CHILD = fileURLToPath(import.meta.resolve('./cache-rss-child.mjs'));
+
+export const rss: Row = {
+  id: 'cache.rss',
+  what: 'most memory of a process that pushes a NAR of 2 GiB, pulls it, or is the service meanwhile: the largest of the three',
+  unit: 'MiB',
+  wanted: 200,
+  async measure(): Promise<Measurement> {
+    await run('tsc', ['-b', PACKAGE]);
+    await using dir = await tempDir('nex-bench-');
+    await using server = await startNatsServer();
+    const service = start('serve', server.url);
+    await once(service, 'message');
+    const push = await memoryOf(start('push', server.url));
+    const pull = await memoryOf(start('pull', server.url, dir.path));
+    service.send('stop');
+    const serve = await memoryOf(service);
+    return {
+      values: [Math.max(push, pull, serve)],
+      notes: [`  push ${push.toFixed(0)}, pull ${pull.toFixed(0)}, service ${serve.toFixed(0)} MiB`],
+    };
+  },
+};
+
+function start(...args: readonly string[]): ChildProcess {
+  return fork(CHILD, args, { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] });
+}
+
+/** What the process prints when it is done: the most MiB that it had. */
+async function memoryOf(child: ChildProcess): Promise<number> {
+  let output = '';
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => (output += text));
+  const [code] = (await once(child, 'close')) as [number | null];
+  if (code !== 0) throw new Error(`The process that is measured ended with exit code ${code}`);
+  return Number(output);
+}

@@ -1,0 +1,20 @@
+import type { StorePath } from '@nex-nix/nix';
+import { call } from '../call.ts';
+import type { ChunkId } from '../chunk-id.ts';
+import type { JetStream } from '../jetstream.ts';
+import { decodeJson, SUBJECTS } from '../protocol.ts';
+import type { DamagedChunk } from './damage.ts';
+
+/**
+ * Has the service check chunks.
+ * @param request.path - a path that has them, whose holders are told what is damaged.
+ */
+export async function check(
+  jetstream: JetStream,
+  request: { chunks: readonly ChunkId[]; path?: StorePath },
+  signal: AbortSignal | undefined,
+): Promise<DamagedChunk[]> {
+  const question = { subject: SUBJECTS.check, body: JSON.stringify(request) };
+  const answer = await call(jetstream, question, { action: 'have chunks checked', signal });
+  return decodeJson(answer, 'chunks') as DamagedChunk[];
+}

@@ -1,0 +1,170 @@
+import { chunkIdOf } from '../chunk-id.ts';
+import { readChunks } from '../chunk-store.ts';
+import { CacheError } from '../errors.ts';
+import { type JetStream, lastMessage } from '../jetstream.ts';
+import { CHUNK_STREAM, chunkSubject, CODEC_HEADER } from '../layout.ts';
+import type { ChunkRef } from '../manifest.ts';
+import { mapOrdered } from '../map-ordered.ts';
+import type { Compressor } from '../zstd.ts';
+import type { ByteRange } from './byte-range.ts';
+import { chunkMentions, restoreMentions } from './chunk-mentions.ts';
+import { encode } from './codec.ts';
+import type { KnownNar } from './nar-index.ts';
+import type { RecentMap } from './recent-map.ts';
+import { rawFrame } from './zstd-frame.ts';
+
+/** What it takes to read NARs. */
+export interface NarReader {
+  readonly jetstream: JetStream;
+  readonly compressor: Compressor;
+  /** Sizes of the zstd frames that were seen, by {@link frameKey}. */
+  readonly frameSizes: RecentMap<string, number>;
+}
+
+/** The bytes of a file, as it is sent. */
+export interface NarContent {
+  /** Undefined as long as it is not known; then there are no ranges either. */
+  readonly length: number | undefined;
+  read(range: ByteRange | undefined, signal: AbortSignal): AsyncIterable<Uint8Array>;
+}
+
+/** Pieces fetched at once for one client: a mebibyte each at most, a quarter of that usually. */
+const READ_WINDOW = 8;
+
+/** A file of a NAR, to be sent with any compression. */
+export function narContent(reader: NarReader, nar: KnownNar): NarContent {
+  if (nar.compression === 'zstd') return frames(reader, nar);
+  const plain = plainContent(reader, nar);
+  const { compression } = nar;
+  if (compression === 'none') return plain;
+  return { length: undefined, read: (_range, signal) => encode(plain.read(undefined, signal), compression) };
+}
+
+/**
+ * {@link narContent} whose length is known, where that takes no more than to fetch what can be held at once.
+ */
+export async function measuredContent(reader: NarReader, nar: KnownNar, signal: AbortSignal): Promise<NarContent> {
+  const content = narContent(reader, nar);
+  const { length } = nar.manifest.chunks;
+  if (content.length !== undefined || nar.compression !== 'zstd' || length > READ_WINDOW) return content;
+  const pieces = await Array.fromAsync(content.read(undefined, signal));
+  return piecewise(
+    pieces.map((piece) => piece.length),
+    async (index) => pieces[index] ?? Buffer.alloc(0),
+  );
+}
+
+function plainContent(reader: NarReader, nar: KnownNar): NarContent {
+  const mentions = chunkMentions(nar.manifest);
+  const { chunks } = nar.manifest;
+  return piecewise(
+    chunks.map(({ size }) => size),
+    async (index, signal) => {
+      const bytes = await chunkBytes(reader, nar, { chunk: chunkAt(chunks, index), signal });
+      return restoreMentions(bytes, mentions().get(index));
+    },
+  );
+}
+
+/**
+ * The NAR as zstd frames one after the other, one for each chunk: as it is stored, where that is a frame and nothing in it is
+ * to be restored.
+ */
+function frames(reader: NarReader, nar: KnownNar): NarContent {
+  const { chunks, narHash } = nar.manifest;
+  const mentions = chunkMentions(nar.manifest);
+  const frameKey = (index: number) =>
+    nar.manifest.mentions === undefined ? chunkAt(chunks, index).id : `${narHash}/${index}`;
+  const sizes = chunks.map((_, index) => reader.frameSizes.get(frameKey(index)));
+  const known = sizes.every((size) => size !== undefined) ? sizes : undefined;
+  return piecewise(known ?? chunks.length, async (index, signal) => {
+    const edits = mentions().get(index);
+    const chunk = chunkAt(chunks, index);
+    const frame =
+      edits === undefined
+        ? await storedFrame(reader, nar, { chunk, signal })
+        : await newFrame(reader, restoreMentions(await chunkBytes(reader, nar, { chunk, signal }), edits));
+    reader.frameSizes.set(frameKey(index), frame.length);
+    return frame;
+  });
+}
+
+/** Content made of pieces, which are fetched ahead. Their sizes are known, or their number is. */
+function piecewise(
+  sizes: readonly number[] | number,
+  fetch: (index: number, signal: AbortSignal) => Promise<Uint8Array>,
+): NarContent {
+  const isKnown = typeof sizes !== 'number';
+  const length = isKnown ? sizes.reduce((sum, size) => sum + size, 0) : undefined;
+  const checked = async (index: number, signal: AbortSignal) => {
+    const piece = await fetch(index, signal);
+    if (!isKnown || piece.length === sizes[index]) return piece;
+    throw new CacheError(
+      'CACHE_CHUNK_CORRUPT',
+      `Cannot send a NAR: a piece of it has ${piece.length} bytes, ${sizes[index]} were announced`,
+    );
+  };
+  return {
+    length,
+    async *read(range, signal) {
+      const pieces: number[] = [];
+      const count = isKnown ? sizes.length : sizes;
+      let first: number | undefined;
+      for (let index = 0, at = 0; index < count; index++) {
+        const size = isKnown ? (sizes[index] ?? 0) : 0;
+        if (range === undefined || (at < range.end && at + size > range.start)) {
+          first ??= at;
+          pieces.push(index);
+        }
+        at += size;
+      }
+      const found = mapOrdered(pieces, checked, { window: READ_WINDOW, signal });
+      if (range === undefined) yield* found;
+      else yield* cut(found, { start: range.start - (first ?? 0), end: range.end - (first ?? 0) });
+    },
+  };
+}
+
+async function* cut(source: AsyncIterable<Uint8Array>, { start, end }: ByteRange): AsyncGenerator<Uint8Array> {
+  let at = 0;
+  for await (const bytes of source) {
+    yield bytes.subarray(Math.max(0, start - at), Math.min(bytes.length, end - at));
+    at += bytes.length;
+  }
+}
+
+interface ChunkTask {
+  readonly chunk: ChunkRef;
+  readonly signal: AbortSignal;
+}
+
+/** The content of a chunk, verified. */
+async function chunkBytes(reader: NarReader, nar: KnownNar, { chunk, signal }: ChunkTask): Promise<Uint8Array> {
+  const alone = { narHash: nar.manifest.narHash, narSize: chunk.size, chunks: [chunk] };
+  const pieces = await Array.fromAsync(readChunks(reader.jetstream, alone, { path: nar.path, signal }));
+  return pieces[0] ?? Buffer.alloc(0);
+}
+
+/** A chunk as a zstd frame. Frames are sent as they are stored: whoever unpacks the NAR verifies the hash of the whole. */
+async function storedFrame(reader: NarReader, nar: KnownNar, { chunk, signal }: ChunkTask): Promise<Uint8Array> {
+  const { id } = chunk;
+  const where = { stream: CHUNK_STREAM, subject: chunkSubject(id) };
+  const task = { action: `fetch chunk "${id}" of "${nar.path}"`, signal };
+  const message = await lastMessage(reader.jetstream, where, task);
+  const codec = message?.headers.get(CODEC_HEADER);
+  if (message !== undefined && codec === 'zstd') return message.data;
+  if (message !== undefined && codec === 'raw' && chunkIdOf(message.data) === id) return rawFrame(message.data);
+  // Says what is wrong.
+  return newFrame(reader, await chunkBytes(reader, nar, { chunk, signal }));
+}
+
+async function newFrame({ compressor }: NarReader, bytes: Uint8Array): Promise<Uint8Array> {
+  const frame = await compressor.compress(bytes);
+  return frame.length < bytes.length ? frame : rawFrame(bytes);
+}
+
+function chunkAt(chunks: readonly ChunkRef[], index: number): ChunkRef {
+  const chunk = chunks[index];
+  if (chunk === undefined) throw new RangeError(`There is no chunk ${index}`);
+  return chunk;
+}
