@@ -11,6 +11,12 @@ const KINDS = {
   CLI_WORKLOAD_NOT_FOUND: 'not-found',
   /** This machine lacks something that a node needs. */
   CLI_MACHINE_UNFIT: 'failed',
+  /** There is no pin of that name in the cache. */
+  CLI_PIN_NOT_FOUND: 'not-found',
+  /** The cache does not have that store path, or there is no such file in it. */
+  CLI_PATH_NOT_CACHED: 'not-found',
+  /** A file that is not to be overwritten is there already. */
+  CLI_FILE_EXISTS: 'refused',
   /** The user ended the command. */
   CLI_INTERRUPTED: 'failed',
 } as const satisfies Record<string, ErrorKind>;

@@ -93,6 +93,8 @@ export function action<Options>(
     // A variadic argument arrives as an array of its own.
     const args = (this.processedArgs as (string | string[])[]).flat();
     const result = await handler(context, this.opts<Options & object>(), ...args);
-    if (result !== undefined) printResult(result, context.globals.json ?? false);
+    if (result === undefined) return;
+    printResult(result, context.globals.json ?? false);
+    process.exitCode = result.exitCode ?? 0;
   };
 }

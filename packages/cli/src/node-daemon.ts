@@ -27,6 +27,7 @@ export interface NodeDaemonOptions {
   issuerSigningKey?: string;
   issuerSigningKeyRootAccount?: string;
   trustedPublicKeys?: string;
+  cacheKeyFile?: string;
   allowUnlimited?: boolean;
   onShutdown: 'stop' | 'leave';
   untilStdinEnds?: boolean;
@@ -47,16 +48,17 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
   const nc = await context.connect({ daemon: true });
   const servers = [`nats://${nc.getServer()}`];
   const store = stack.use(await LocalStore.open({ dir: join(stateDir, 'store') }));
-  const service = stack.use(
-    await CacheService.start(nc, { secretKey: await cacheKey(join(stateDir, 'cache/secret-key')), logger }),
-  );
+  const service = stack.use(await CacheService.start(nc, { secretKey: await cacheKey(options), logger }));
   const cache = await NatsCache.open(nc, { signal: context.signal });
+  // What is lost in the cache and is in the store of this node comes back by itself.
+  stack.use(cache.heal(store, { logger }));
   const trustedKeys = [
     service.publicKey,
     ...(options.trustedPublicKeys?.split(/\s+/).filter(Boolean).map(parsePublicKey) ?? []),
   ];
   const nexlet = await NixNexlet.open({
     source: cache,
+    pins: cache,
     store,
     runtime,
     trustedKeys,
@@ -99,8 +101,10 @@ async function checkMachine(runtime: OciRuntime): Promise<void> {
   );
 }
 
-/** The cache's signing key; made at the first start. */
-async function cacheKey(file: string): Promise<SecretKey> {
+/** The cache's signing key: from the file that was named, else one of its own, made at the first start. */
+async function cacheKey({ stateDir, cacheKeyFile }: NodeDaemonOptions): Promise<SecretKey> {
+  if (cacheKeyFile !== undefined) return readCacheKey(cacheKeyFile);
+  const file = join(stateDir, 'cache/secret-key');
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
   const key = generateSecretKey(`nex-cache-${hostname()}`);
   try {
@@ -110,6 +114,17 @@ async function cacheKey(file: string): Promise<SecretKey> {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     return parseSecretKey((await readFile(file, 'utf8')).trim());
   }
+}
+
+async function readCacheKey(file: string): Promise<SecretKey> {
+  const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    const why = cause.code === 'ENOENT' ? 'there is no such file' : cause.message;
+    throw new CliError('CLI_USAGE', `Cannot read the key of the cache in "${file}": ${why}`, {
+      cause,
+      hint: `nex cache keygen --name cache.example.org-1 --out ${file}`,
+    });
+  });
+  return parseSecretKey(text.trim());
 }
 
 async function chooseMinter(servers: string[], options: NodeDaemonOptions): Promise<Minter> {

@@ -6,6 +6,8 @@ import Table from 'cli-table3';
 export interface Result {
   readonly value: unknown;
   readonly text: string;
+  /** What the command ends with when it has done what was asked and found something wrong. @default 0 */
+  readonly exitCode?: number;
 }
 
 export function printResult(result: Result, json: boolean): void {

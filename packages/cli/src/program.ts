@@ -1,6 +1,18 @@
 import { Command, CommanderError, Option } from 'commander';
 import { exitCode } from '@nex-nix/errors';
 import { CliError } from './cli-error.ts';
+import { cacheGc } from './commands/cache-gc.ts';
+import { cacheInfo } from './commands/cache-info.ts';
+import { cacheKeygen } from './commands/cache-keygen.ts';
+import { cacheLs } from './commands/cache-ls.ts';
+import { cachePin } from './commands/cache-pin.ts';
+import { cachePins } from './commands/cache-pins.ts';
+import { cachePull } from './commands/cache-pull.ts';
+import { cachePush } from './commands/cache-push.ts';
+import { cacheRm } from './commands/cache-rm.ts';
+import { cacheServe } from './commands/cache-serve.ts';
+import { cacheUnpin } from './commands/cache-unpin.ts';
+import { cacheVerify } from './commands/cache-verify.ts';
 import { dev } from './commands/dev.ts';
 import { devrun } from './commands/devrun.ts';
 import { logs } from './commands/logs.ts';
@@ -24,7 +36,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   const program = buildProgram();
   try {
     await program.parseAsync(argv, { from: 'user' });
-    return 0;
+    return Number(process.exitCode ?? 0);
   } catch (error) {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return 0;
@@ -61,7 +73,12 @@ function buildProgram(): Command {
   for (const command of [nodeUp(), nodeList(), nodeInfo(), nodeLameduck()]) node.addCommand(command);
   const workload = new Command('workload').alias('workloads').description('Workloads: start, stop, list');
   for (const command of [workloadStart(), workloadStop(), workloadList()]) workload.addCommand(command);
-  for (const command of [devrun(), logs(), node, workload, dev()]) program.addCommand(command);
+  const cache = new Command('cache').description('The binary cache in NATS: push, pull, pin, look, clean up');
+  for (const command of [cachePush(), cachePull(), cacheInfo(), cacheLs()]) cache.addCommand(command);
+  for (const command of [cachePin(), cacheUnpin(), cachePins()]) cache.addCommand(command);
+  for (const command of [cacheGc(), cacheRm(), cacheVerify(), cacheKeygen()]) cache.addCommand(command);
+  cache.addCommand(cacheServe());
+  for (const command of [devrun(), logs(), node, workload, cache, dev()]) program.addCommand(command);
 
   const quiet = { writeErr: (text: string) => void (wantsJson(process.argv) || process.stderr.write(text)) };
   const prepare = (command: Command): void => {

@@ -5,3 +5,4 @@ export type { NixNexletErrorCode } from './nix-nexlet-error.ts';
 export { findProgram, requireStandalone } from './program.ts';
 export { DEFAULTS, NixStartRequest, parseSize } from './start-request.ts';
 export type { WorkloadDefaults } from './start-request.ts';
+export type { PinStore } from './deployment-pins.ts';

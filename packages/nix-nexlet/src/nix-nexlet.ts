@@ -12,6 +12,7 @@ import {
 } from '@nex-nix/nix';
 import type { StartWorkloadRequest } from '@nex-nix/protocol';
 import type { Runtime, Sandbox } from '@nex-nix/sandbox';
+import { DeploymentPins, type PinStore } from './deployment-pins.ts';
 import { workloadEnvironment } from './environment.ts';
 import { NixNexletError } from './nix-nexlet-error.ts';
 import { findProgram } from './program.ts';
@@ -25,6 +26,8 @@ const FINISHED_KEPT = 64;
 export interface NixNexletOptions {
   /** Where closures come from: the cache in NATS. */
   source: PathSource;
+  /** Where what runs is pinned as `deployment.<namespace>.<name>`, its last three versions; default: nowhere. */
+  pins?: PinStore;
   /** The node's own store; closures are imported into it. */
   store: LocalStore;
   runtime: Runtime;
@@ -48,12 +51,14 @@ export class NixNexlet {
   readonly #defaults: WorkloadDefaults;
   readonly #records: WorkloadRecords;
   readonly #workloads = new Map<string, Workload>();
+  readonly #pins: DeploymentPins;
   #closing = false;
 
   private constructor(options: NixNexletOptions, records: WorkloadRecords) {
     this.#options = options;
     this.#defaults = { ...DEFAULTS, ...options.defaults };
     this.#records = records;
+    this.#pins = new DeploymentPins(options.pins, options.logger);
   }
 
   static async open(options: NixNexletOptions): Promise<NixNexlet> {
@@ -103,6 +108,7 @@ export class NixNexlet {
       await workload.launch({
         accept: (signal) => this.#trustedClosure(plan, signal),
         prepare: async (infos, signal) => {
+          this.#pins.keep(request, plan.storePath);
           await this.#realise(plan, infos, signal);
           const environment = workloadEnvironment(id, plan, { request, credentials });
           return this.#sandbox(id, plan, { infos, environment });
@@ -163,8 +169,9 @@ export class NixNexlet {
   }
 
   #add(id: string, request: StartWorkloadRequest, plan: WorkloadPlan, feeds: Feeds): Workload {
-    const { logger } = this.#options;
-    const workload = new Workload({ id, request, plan, feeds, logger, records: this.#records });
+    const { logger, store } = this.#options;
+    const hold = (): Disposable => store.hold([plan.storePath]);
+    const workload = new Workload({ id, request, plan, feeds, logger, hold, records: this.#records });
     this.#workloads.set(id, workload);
     const finished = [...this.#workloads.values()].filter((entry) => entry.finished);
     for (const old of finished.slice(0, Math.max(0, finished.length - FINISHED_KEPT))) this.#workloads.delete(old.id);
@@ -214,6 +221,7 @@ export class NixNexlet {
     const ends = [...this.#workloads.values()].map((workload) => (leave ? workload.release() : workload.stop()));
     // All of them are waited for, so that no failure leaves the end of another one to itself.
     const failures = (await Promise.allSettled(ends)).filter((end) => end.status === 'rejected');
+    await this.#pins[Symbol.asyncDispose]();
     if (failures.length > 0) throw failures[0]?.reason;
   }
 }

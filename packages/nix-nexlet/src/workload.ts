@@ -14,6 +14,8 @@ export interface WorkloadParts {
   readonly records: WorkloadRecords;
   readonly feeds: Feeds;
   readonly logger: Logger;
+  /** Keeps its closure in the node's store until it is disposed of. */
+  readonly hold: () => Disposable;
 }
 
 /** What it takes to start a workload, in two steps: the first decides whether the request is accepted. */
@@ -142,6 +144,7 @@ export class Workload {
 
   async #guard(run: () => Promise<void>): Promise<void> {
     try {
+      using _closure = this.#parts.hold();
       await run();
     } catch (error) {
       const { code, message } = toPublicError(error);

@@ -1,9 +1,11 @@
-import type { PushProgress } from '@nex-nix/cache';
+import type { NatsCache } from '@nex-nix/cache';
 import type { ResolvedInstallable } from '@nex-nix/nix';
 import { Command, Option } from 'commander';
+import { pinName, resolveCached } from '../cached-path.ts';
 import { action, type Context } from '../context.ts';
-import { formatBytes } from '../output.ts';
+import { openCache } from '../open-cache.ts';
 import { parsePairs, parseTags, positive } from '../parse.ts';
+import { describePush, pushTargets } from '../push-targets.ts';
 import { startAndWait } from '../start-workload.ts';
 
 interface Options {
@@ -24,7 +26,7 @@ export const devrun = (): Command =>
     .description('Build, push what is missing, place and run')
     .argument(
       '<installable>',
-      'flake reference (.#echo), store path, link into the store (./result) or executable file (./server)',
+      'flake reference (.#echo), store path, link into the store (./result), executable file (./server) or cache:NAME',
     )
     .argument('[variables...]', 'environment of the workload: NAME=VALUE')
     .option('--name <name>', 'name of the workload; default: that of the store path, without its version')
@@ -49,20 +51,18 @@ export const devrun = (): Command =>
     .option('--no-wait', 'return when the node has accepted it, not when it runs')
     .addHelpText(
       'after',
-      '\nExamples:\n  nex devrun .#echo GREETING=hi\n  nex devrun ./server --name web       a static binary: no Nix needed to build or ship it',
+      '\nExamples:\n  nex devrun .#echo GREETING=hi\n  nex devrun ./server --name web       a static binary: no Nix needed to build or ship it\n  nex devrun cache:echo               what is pinned in the cache under that name',
     )
     .action(
       action<Options>(async (context, options, installable = '', ...variables) => {
         const environment = parsePairs(variables, 'variable');
-        const { resolveInstallable } = await import('@nex-nix/nix');
-        const target = await resolveInstallable(installable, {
-          signal: context.signal,
-          onLog: (line) => context.say(line),
-        });
-        await checkProgram(target, options.program);
-
+        const pin = pinName(installable);
+        const built = pin === undefined ? await build(context, installable, options.program) : undefined;
         const { nc, client } = await context.client();
-        const push = await pushClosure(context, nc, target);
+        const cache = await openCache(context, nc);
+        const push = built === undefined ? undefined : await pushTargets(context, cache, [built]);
+        const target: Target = built ?? (await pinned(context, cache, pin ?? installable));
+        if (built !== undefined && push !== undefined) context.say(describePush([built], push));
         const name = options.name ?? target.name;
         const { memory, pids } = options;
         const runRequest = {
@@ -93,11 +93,28 @@ export const devrun = (): Command =>
           },
         );
         return {
-          value: { ...started, storePath: target.storePath, push },
+          value: { ...started, storePath: target.storePath, ...defined({ push }) },
           text: options.wait ? `Workload '${name}' is running` : `Workload '${name}' is starting`,
         };
       }),
     );
+
+/** What is to run: a store path, perhaps a file below it, and what to call it. */
+type Target = Pick<ResolvedInstallable, 'storePath' | 'subPath' | 'name'>;
+
+async function build(context: Context, installable: string, program: string | undefined): Promise<ResolvedInstallable> {
+  const { resolveInstallable } = await import('@nex-nix/nix');
+  const target = await resolveInstallable(installable, {
+    signal: context.signal,
+    onLog: (line) => context.say(line),
+  });
+  await checkProgram(target, program);
+  return target;
+}
+
+async function pinned(context: Context, cache: NatsCache, pin: string): Promise<Target> {
+  return { storePath: await resolveCached(cache, { pin }, context.signal), subPath: '', name: pin };
+}
 
 /** Finds out before anything is sent whether the store path, as it is on this machine, holds a program that can start. */
 async function checkProgram(target: ResolvedInstallable, named: string | undefined): Promise<void> {
@@ -110,41 +127,6 @@ async function checkProgram(target: ResolvedInstallable, named: string | undefin
   if (published !== undefined && program !== undefined && program === subPath) return requireStandalone(published);
   const closure = (await queryClosure(source, [storePath])).map((info) => info.storePath);
   await findProgram({ realPath: (path) => published ?? path }, { storePath, program, closure });
-}
-
-async function pushClosure(
-  context: Context,
-  nc: Awaited<ReturnType<Context['connect']>>,
-  { source, storePath }: ResolvedInstallable,
-) {
-  const { NatsCache } = await import('@nex-nix/cache');
-  const cache = await NatsCache.open(nc, { signal: context.signal });
-  const progress = context.globals.json === true || !process.stderr.isTTY ? undefined : progressLine();
-  const report = await cache.push(source, [storePath], {
-    signal: context.signal,
-    ...(progress === undefined ? {} : { onProgress: progress.update }),
-  });
-  progress?.clear();
-  const { paths, chunks } = report;
-  const sent =
-    paths.pushed === 0
-      ? 'all there already'
-      : `${paths.pushed} pushed, ${formatBytes(report.sentBytes)} in ${chunks.sent} chunks sent`;
-  context.say(`Closure of ${storePath}: ${paths.total} paths, ${sent} (${(report.durationMs / 1_000).toFixed(1)} s)`);
-  return report;
-}
-
-/** One line on the terminal that is written over as bytes go out. */
-function progressLine() {
-  let shown = 0;
-  return {
-    update: ({ narBytes }: PushProgress): void => {
-      if (Date.now() - shown < 100) return;
-      shown = Date.now();
-      process.stderr.write(`\rPushing ${formatBytes(narBytes.done)} of ${formatBytes(narBytes.total)}\u001B[K`);
-    },
-    clear: (): void => void process.stderr.write('\r\u001B[K'),
-  };
 }
 
 function defined<T extends object>(value: T): T {

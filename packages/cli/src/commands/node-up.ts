@@ -21,6 +21,7 @@ export const nodeUp = (): Command =>
       '--trusted-public-keys <keys>',
       "more keys to trust, Nix's syntax, separated by spaces; the cache's own is trusted",
     )
+    .option('--cache-key-file <file>', 'key that its cache signs with; default: one of its own in the state folder')
     .option('--allow-unlimited', 'run workloads even where this machine cannot enforce their limits')
     .addOption(
       new Option('--on-shutdown <what>', 'what happens to running workloads when the node ends')

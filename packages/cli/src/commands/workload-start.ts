@@ -1,8 +1,11 @@
 import { readFile } from 'node:fs/promises';
+import type { NatsConnection } from '@nats-io/nats-core';
 import type { Lifecycle } from '@nex-nix/protocol';
 import { Command, Option } from 'commander';
+import { pinName, resolveCached } from '../cached-path.ts';
 import { CliError } from '../cli-error.ts';
-import { action } from '../context.ts';
+import { action, type Context } from '../context.ts';
+import { openCache } from '../open-cache.ts';
 import { parseTags } from '../parse.ts';
 import { startAndWait } from '../start-workload.ts';
 
@@ -21,10 +24,11 @@ export const workloadStart = (): Command =>
   new Command('start')
     .alias('run')
     .alias('deploy')
-    .description('Start a workload from a start request or a Nexfile')
+    .description('Start a workload from a path in the cache, a start request or a Nexfile')
+    .argument('[path]', 'store path that is in the cache, or cache:NAME for what is pinned there')
     .option('--tags <tags>', 'only on a node with all these tags: k=v;k2=v2', parseTags)
     .option('--type <type>', 'type of the workload', 'nix')
-    .option('--name <name>', 'name of the workload')
+    .option('--name <name>', 'name of the workload; default: that of the path or of its pin')
     .option('--description <text>', 'what it is', '')
     .addOption(
       new Option('--lifecycle <lifecycle>', 'how it lives').choices(['service', 'job', 'function']).default('service'),
@@ -34,12 +38,14 @@ export const workloadStart = (): Command =>
     .option('--no-wait', 'return when the node has accepted it, not when it runs')
     .addHelpText(
       'after',
-      '\nExample:\n  nex workload start --name echo --start-request \'{"store_path":"/nix/store/…-echo-1.0.0"}\'',
+      '\nExamples:\n  nex workload start cache:echo\n  nex workload start --name echo --start-request \'{"store_path":"/nix/store/…-echo-1.0.0"}\'',
     )
     .action(
-      action<Options>(async (context, options) => {
-        const workload = await readWorkload(options);
+      action<Options>(async (context, options, path) => {
+        checkOptions(options, path);
+        const given = path === undefined ? await readWorkload(options) : undefined;
         const { nc, client } = await context.client();
+        const workload = given ?? (await cachedWorkload(context, nc, { path: path ?? '', options }));
         const { id, name } = await startAndWait(context, { nc, client, wait: options.wait }, workload);
         return { value: { id, name }, text: `Workload ${name} [${id}] successfully started` };
       }),
@@ -52,6 +58,34 @@ interface WorkloadFile {
   type: string;
   lifecycle: Lifecycle;
   start_request: unknown;
+}
+
+function checkOptions({ nexfile, type }: Options, path: string | undefined): void {
+  if (path === undefined) return;
+  if (nexfile !== undefined) {
+    throw new CliError('CLI_USAGE', `Cannot start "${path}" and what the Nexfile "${nexfile}" says: name one of them`);
+  }
+  if (type !== 'nix') throw new CliError('CLI_USAGE', `Cannot start "${path}" as a workload of type "${type}"`);
+}
+
+/** A workload that runs a path of the cache; a start request, if there is one, says the rest. */
+async function cachedWorkload(
+  context: Context,
+  nc: NatsConnection,
+  { path: text, options }: { path: string; options: Options },
+) {
+  const { splitStorePath, storePathPackageName } = await import('@nex-nix/nix');
+  const pin = pinName(text);
+  const path = pin === undefined ? text : await resolveCached(await openCache(context, nc), { pin }, context.signal);
+  const request = options.startRequest === undefined ? {} : parseJson(options.startRequest, '--start-request');
+  return {
+    name: options.name ?? pin ?? storePathPackageName(splitStorePath(path).storePath),
+    description: options.description,
+    tags: options.tags ?? {},
+    type: options.type,
+    lifecycle: options.lifecycle,
+    runRequest: { ...(request as object), store_path: path },
+  };
 }
 
 async function readWorkload(options: Options) {
@@ -68,7 +102,7 @@ async function readWorkload(options: Options) {
   }
   if (options.startRequest === undefined || options.name === undefined) {
     throw new CliError('CLI_USAGE', 'Cannot start a workload without a name and a start request', {
-      hint: 'Give --name and --start-request, or --nexfile; nex devrun makes both from a store path',
+      hint: 'Give a path, --name and --start-request, or --nexfile; nex devrun makes all of it from an installable',
     });
   }
   return {

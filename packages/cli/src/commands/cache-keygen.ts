@@ -1,0 +1,38 @@
+import { writeFile } from 'node:fs/promises';
+import { Command } from 'commander';
+import { CliError } from '../cli-error.ts';
+import { action } from '../context.ts';
+
+export const cacheKeygen = (): Command =>
+  new Command('keygen')
+    .description('Make a key for a cache to sign with; prints the public key')
+    .requiredOption('--name <name>', 'name of the key, for example cache.example.org-1')
+    .requiredOption('--out <file>', 'where the secret key goes, readable by its owner only; must not exist')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  nex cache keygen --name cache.example.org-1 --out cache.key\n  nex node up --cache-key-file cache.key',
+    )
+    .action(
+      action<{ name: string; out: string }>(async (_context, { name, out }) => {
+        const { formatPublicKey, formatSecretKey, generateSecretKey, publicKeyOf } = await import('@nex-nix/nix');
+        const secretKey = generateSecretKey(name);
+        try {
+          await writeFile(out, `${formatSecretKey(secretKey)}\n`, { flag: 'wx', mode: 0o600, flush: true });
+        } catch (error) {
+          throw cannotWrite(out, error as NodeJS.ErrnoException);
+        }
+        const publicKey = formatPublicKey(publicKeyOf(secretKey));
+        return { value: { name, publicKey, file: out }, text: publicKey };
+      }),
+    );
+
+function cannotWrite(file: string, cause: NodeJS.ErrnoException): CliError {
+  if (cause.code === 'EEXIST') {
+    return new CliError('CLI_FILE_EXISTS', `Cannot write the secret key to "${file}": there is such a file already`, {
+      cause,
+      hint: 'Name another file; a key that signed something is still needed',
+    });
+  }
+  const why = cause.code === 'ENOENT' ? 'there is no such folder' : cause.message;
+  return new CliError('CLI_USAGE', `Cannot write the secret key to "${file}": ${why}`, { cause });
+}

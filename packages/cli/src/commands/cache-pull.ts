@@ -1,0 +1,73 @@
+import type { PublicKey } from '@nex-nix/nix';
+import { Command } from 'commander';
+import { parseCached, resolveCached } from '../cached-path.ts';
+import { action } from '../context.ts';
+import { openCache } from '../open-cache.ts';
+import { formatBytes } from '../output.ts';
+import { showProgress } from '../progress.ts';
+
+interface Options {
+  to: string;
+  trustedPublicKeys: string;
+  trustCache?: boolean;
+}
+
+export const cachePull = (): Command =>
+  new Command('pull')
+    .description('Fetch store paths and all they refer to into a store that needs no Nix, verified')
+    .argument('<paths...>', 'store paths, or cache:NAME for what is pinned')
+    .requiredOption('--to <folder>', 'the store: contents in <folder>/nix/store; made when absent')
+    .option(
+      '--trusted-public-keys <keys>',
+      "keys of which one must have signed each path, Nix's syntax, separated by spaces",
+      '',
+    )
+    .option('--trust-cache', 'trust the key that the cache itself says it signs with')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  nex cache pull cache:echo --to ./store --trusted-public-keys "cache.example.org-1:…"\n' +
+        '  nex cache pull /nix/store/…-echo-1.0.0 --to ./store --trust-cache',
+    )
+    .action(
+      action<Options>(async (context, options, ...texts) => {
+        const { copyClosure, LocalStore, parsePublicKey } = await import('@nex-nix/nix');
+        const { signal } = context;
+        const trustedKeys: PublicKey[] = options.trustedPublicKeys.split(/\s+/).filter(Boolean).map(parsePublicKey);
+        const paths = await Promise.all(texts.map(parseCached));
+        const cache = await openCache(context);
+        if (options.trustCache === true) trustedKeys.push(cache.publicKey);
+        const roots = [];
+        for (const path of paths) roots.push(await resolveCached(cache, path, signal));
+        await using store = await LocalStore.open({ dir: options.to, signal });
+        const started = performance.now();
+        using progress = showProgress(context, 'Pulling');
+        const { copied, narBytes } = await copyClosure(cache, store, roots, {
+          trustedKeys,
+          signal,
+          onProgress: ({ copiedBytes, totalBytes, copiedPaths, totalPaths }) =>
+            progress.update({
+              done: copiedBytes,
+              total: totalBytes,
+              text: `${formatBytes(copiedBytes)} of ${formatBytes(totalBytes)}, ${copiedPaths} of ${totalPaths} paths`,
+            }),
+        });
+        const durationMs = performance.now() - started;
+        const what =
+          copied.length === 0
+            ? 'all there already'
+            : `${copied.length} paths, ${formatBytes(narBytes)}, every NAR hash verified`;
+        return {
+          value: {
+            storePaths: roots,
+            realPaths: roots.map((path) => store.realPath(path)),
+            copied,
+            narBytes,
+            durationMs,
+          },
+          text: [
+            `Pulled ${what} (${(durationMs / 1_000).toFixed(1)} s)`,
+            ...roots.map((path) => store.realPath(path)),
+          ].join('\n'),
+        };
+      }),
+    );

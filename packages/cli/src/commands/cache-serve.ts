@@ -1,0 +1,136 @@
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import type { UpstreamOptions } from '@nex-nix/cache';
+import { Command, Option } from 'commander';
+import { CliError } from '../cli-error.ts';
+import { action } from '../context.ts';
+import { positive } from '../parse.ts';
+import { parseBytes } from '../units.ts';
+
+interface Options {
+  listen: { host: string; port: number };
+  tokenFile?: string;
+  protectReads?: boolean;
+  priority: number;
+  compression: 'none' | 'zstd';
+  maxUpload?: number;
+  upstream: string[];
+  trustedPublicKeys: string;
+}
+
+/** Shorter ones can be guessed. */
+const TOKEN_MIN = 16;
+
+export const cacheServe = (): Command =>
+  new Command('serve')
+    .description('Serve the cache over HTTP, to every Nix client')
+    .option('--listen <address>', 'host:port to listen on; port 0: a free one', parseAddress, {
+      host: '127.0.0.1',
+      port: 8080,
+    })
+    .option('--token-file <file>', 'a file with the token that who writes must show; without it the cache only reads')
+    .option('--protect-reads', 'who reads must show the token as well')
+    .option(
+      '--priority <number>',
+      'the lower, the earlier clients ask this cache',
+      positive('a priority', { whole: true }),
+      30,
+    )
+    .addOption(
+      new Option('--compression <kind>', 'how NARs are sent').choices(['zstd', 'none']).default('zstd' as const),
+    )
+    .option('--max-upload <size>', 'how large an uploaded file may be, for example 8GiB', parseBytes)
+    .option('--upstream <url>', 'a binary cache to fetch from what is missing; may be given several times', append, [])
+    .option('--trusted-public-keys <keys>', "keys that sign what upstreams have, in Nix's syntax", '')
+    .addHelpText(
+      'after',
+      [
+        '',
+        'The token goes into the netrc-file of Nix: machine HOST login nex password TOKEN',
+        '',
+        'Examples:',
+        '  nex cache serve',
+        '  nex cache serve --listen 0.0.0.0:8080 --token-file token',
+        '  nex cache serve --upstream https://cache.nixos.org \\',
+        '    --trusted-public-keys cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=',
+        '  nix copy --to "http://127.0.0.1:8080?compression=zstd" ./result',
+        '  nix copy --from http://127.0.0.1:8080 /nix/store/…',
+      ].join('\n'),
+    )
+    .action(
+      action<Options>(async (context, options) => {
+        const [token, upstreams] = await Promise.all([readToken(options), readUpstreams(options)]);
+        const nc = await context.connect({ daemon: true });
+        const [{ CacheHttpServer }, { formatPublicKey }, { createLogger }] = await Promise.all([
+          import('@nex-nix/cache'),
+          import('@nex-nix/nix'),
+          import('../logger.ts'),
+        ]);
+        const logger = createLogger(context.globals);
+        await using server = await CacheHttpServer.start(nc, {
+          ...options.listen,
+          token,
+          protectReads: options.protectReads,
+          priority: options.priority,
+          compression: options.compression,
+          maxUploadSize: options.maxUpload,
+          upstreams: upstreams === undefined ? undefined : { ...upstreams, logger },
+          logger,
+          signal: context.signal,
+        });
+        const publicKey = formatPublicKey(server.publicKey);
+        context.say(
+          [
+            `Binary cache at ${server.url}${token === undefined ? ', for reading only' : ''}`,
+            `For nix.conf: extra-substituters = ${server.url}`,
+            `              extra-trusted-public-keys = ${publicKey}`,
+            'Ctrl-C stops it',
+          ].join('\n'),
+        );
+        if (context.globals.json === true) logger.info({ url: server.url, publicKey }, 'binary cache ready');
+        if (!context.signal.aborted) await once(context.signal, 'abort');
+        return undefined;
+      }),
+    );
+
+function append(url: string, urls: readonly string[]): string[] {
+  const { protocol } = URL.parse(url) ?? {};
+  if (protocol === 'http:' || protocol === 'https:') return [...urls, url];
+  throw new CliError('CLI_USAGE', `Cannot take "${url}" for an upstream: write a URL that begins with http or https`);
+}
+
+function parseAddress(text: string): { host: string; port: number } {
+  const [, host = '', digits = ''] = /^(.*):(\d{1,5})$/.exec(text) ?? [];
+  const port = Number(digits);
+  const bare = host.replace(/^\[(.*)\]$/, '$1');
+  if (bare !== '' && digits !== '' && port <= 65_535) return { host: bare, port };
+  throw new CliError('CLI_USAGE', `Cannot listen on "${text}": write an address and a port, such as 127.0.0.1:8080`);
+}
+
+async function readToken({ tokenFile, protectReads = false }: Options): Promise<string | undefined> {
+  if (tokenFile === undefined) {
+    if (!protectReads) return undefined;
+    throw new CliError('CLI_USAGE', 'Cannot protect reads: --protect-reads needs --token-file');
+  }
+  let token: string;
+  try {
+    token = (await readFile(tokenFile, 'utf8')).trim();
+  } catch (cause) {
+    throw new CliError('CLI_USAGE', `Cannot read the token in "${tokenFile}": ${(cause as Error).message}`, { cause });
+  }
+  if (token.length >= TOKEN_MIN && !/\s/.test(token)) return token;
+  throw new CliError(
+    'CLI_USAGE',
+    `Cannot use the token in "${tokenFile}": it needs ${TOKEN_MIN} characters, no spaces`,
+    {
+      hint: `Make one: head -c 32 /dev/urandom | base64 > ${tokenFile}`,
+    },
+  );
+}
+
+async function readUpstreams({ upstream, trustedPublicKeys }: Options): Promise<UpstreamOptions | undefined> {
+  if (upstream.length === 0) return undefined;
+  const { parsePublicKey } = await import('@nex-nix/nix');
+  const trustedKeys = trustedPublicKeys.split(/\s+/).filter(Boolean).map(parsePublicKey);
+  return { urls: upstream, trustedKeys };
+}

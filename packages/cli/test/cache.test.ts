@@ -1,0 +1,164 @@
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { formatPublicKey, parseSecretKey, publicKeyOf } from '@nex-nix/nix';
+import { describeWith, startProcess, tempDir } from '@nex-nix/test-kit';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { runNex } from '../../../test/e2e/nex.ts';
+import { type CacheBed, expectFailure, noise, startCacheBed, writeFiles } from './bed.ts';
+
+vi.setConfig({ testTimeout: 60_000 });
+
+const ABSENT = '/nix/store/00000000000000000000000000000000-absent-1.0';
+const NEX = join(import.meta.dirname, '../bin/nex.js');
+
+describeWith(['nats-server'], 'nex cache', () => {
+  let bed: CacheBed;
+  beforeAll(async () => {
+    bed = await startCacheBed();
+  });
+  afterAll(() => bed[Symbol.asyncDispose]());
+
+  it('push: says what was sent, and the second time that all is there', async () => {
+    const folder = join(bed.folder, 'twice');
+    await writeFiles(folder, { greeting: 'hello\n' });
+    const first = await bed.nex('cache', 'push', folder);
+    expect(first).toMatchObject({ code: 0, stderr: '' });
+    expect(first.stdout).toMatch(
+      /^Closure of \/nix\/store\/\w{32}-twice: 1 paths, 1 pushed, \S+ \w+ in 1 chunks sent \([\d.]+ s\)\n$/,
+    );
+    expect((await bed.nex('cache', 'push', folder)).stdout).toContain('1 paths, all there already');
+  });
+
+  it('push of several things at once adds up what was done', async () => {
+    await writeFiles(join(bed.folder, 'one'), { a: 'one' });
+    await writeFiles(join(bed.folder, 'two'), { a: 'two' });
+    const report = await bed.json('cache', 'push', join(bed.folder, 'one'), join(bed.folder, 'two'));
+    expect(report).toMatchObject({
+      storePaths: [expect.stringMatching(/-one$/), expect.stringMatching(/-two$/)],
+      paths: { total: 2, pushed: 2, present: 0 },
+      chunks: { total: 2, sent: 2 },
+    });
+  });
+
+  it('pull: brings it into a store of its own, verified', async () => {
+    const content = noise(3 << 20);
+    const path = await bed.push('pulled', { 'big.bin': content });
+    const store = join(bed.folder, 'store');
+    const keys = ['--trusted-public-keys', bed.publicKey];
+    const { code, stdout } = await bed.nex('cache', 'pull', path, '--to', store, ...keys);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^Pulled 1 paths, 3\.0 MiB, every NAR hash verified \([\d.]+ s\)\n/);
+    expect(stdout).toContain(join(store, path));
+    expect(await readFile(join(store, path, 'big.bin'))).toEqual(content);
+    expect(await bed.json('cache', 'pull', path, '--to', store, ...keys)).toMatchObject({ copied: [], narBytes: 0 });
+  });
+
+  it('pull of what is not there: exit code 3, the path named', async () => {
+    const run = await bed.nex('cache', 'pull', ABSENT, '--to', join(bed.folder, 'empty'));
+    expectFailure(run, 3, new RegExp(`error: .*${ABSENT}`));
+  });
+
+  it('info: the key and what is stored; of a path: what is known of it', async () => {
+    const path = await bed.push('informed', { a: 'x'.repeat(1000) });
+    const { stdout } = await bed.nex('cache', 'info');
+    expect(stdout).toContain(`Public key: ${bed.publicKey}`);
+    expect(stdout).toMatch(/Paths: \d+\n/);
+    expect(await bed.json('cache', 'info')).toMatchObject({
+      server: bed.server.url,
+      publicKey: bed.publicKey,
+      paths: expect.any(Number),
+      storedBytes: expect.any(Number),
+    });
+    expect(await bed.json('cache', 'info', path)).toMatchObject({
+      storePath: path,
+      references: [],
+      signatures: [expect.stringMatching(/^test-cache-1:/)],
+      closurePaths: 1,
+    });
+    expectFailure(await bed.nex('cache', 'info', ABSENT), 3, /error: .*not in the cache.*\nhint: .*nex cache push/);
+  });
+
+  it('ls of a path: the files in it', async () => {
+    const path = await bed.push('listed', { b: 'bb', a: 'a' });
+    const { stdout } = await bed.nex('cache', 'ls', path);
+    expect(stdout).toMatch(/^-r--r--r-- +1 {2}a\n-r--r--r-- +2 {2}b\n$/);
+    expect(await bed.json('cache', 'ls', `${path}/b`)).toEqual({
+      storePath: path,
+      files: [{ path: 'b', type: 'regular', size: 2 }],
+    });
+    expectFailure(await bed.nex('cache', 'ls', `${path}/c`), 3, new RegExp(`error: .*${path}/c.*no such file`));
+  });
+});
+
+describeWith(['nats-server', 'script'], 'nex cache on a terminal', () => {
+  it('shows progress in one line, that is gone at the end', async () => {
+    await using bed = await startCacheBed();
+    const folder = join(bed.folder, 'seen');
+    await writeFiles(folder, { 'big.bin': noise(8 << 20, 4) });
+    const command = `${process.execPath} ${NEX} -s ${bed.server.url} cache push ${folder}`;
+    const env = { ...process.env, NO_COLOR: '1' };
+    await using terminal = startProcess('script', ['-qec', command, '/dev/null'], { env });
+    await terminal.exited;
+    const output = terminal.stdout();
+    expect(output).toMatch(/Pushing [━─]{24} +\d+% {2}[\d.]+ \w+ of 8\.0 MiB, 0 of 1 paths/);
+    // What is left on the screen is the result alone.
+    expect(output.split('\u001B[K').at(-1)).toMatch(/^Closure of .*-seen: 1 paths, 1 pushed/);
+  });
+});
+
+describeWith(['nats-server'], 'nex cache without', () => {
+  it('a cache: exit code 5, how to start one', async () => {
+    await using folder = await tempDir('nex-cli-');
+    await writeFiles(folder.path, { a: 'a' });
+    const run = await runNex(['-s', 'nats://127.0.0.1:1', 'cache', 'push', folder.path]);
+    expectFailure(run, 5, /error: .*127\.0\.0\.1:1/);
+  });
+
+  it.each([
+    [['push'], /missing required argument/],
+    [['pull', ABSENT], /required option '--to/],
+    [['gc', '--older-than', '3'], /Cannot take "3" for an age/],
+    [['gc', '--max-bytes', '10GB'], /Cannot take "10GB" for a size.*\nhint: .*GiB/],
+    [['push', 'a', 'b', '--pin', 'x'], /Cannot pin 2 paths/],
+    [['info', 'hello'], /error: .*"hello"/],
+  ])('sense: %j ends with exit code 2', async (args, pattern) => {
+    const run = await runNex(['-s', 'nats://127.0.0.1:1', 'cache', ...args]);
+    expect(run.stderr).toMatch(pattern);
+    expect(run.code).toBe(2);
+  });
+});
+
+describe('nex workload start of a path', () => {
+  it.each([
+    [[ABSENT, '--nexfile', 'Nexfile'], /Cannot start ".*-absent-1\.0" and what the Nexfile "Nexfile" says/],
+    [['cache:x', '--type', 'native'], /Cannot start "cache:x" as a workload of type "native"/],
+  ])('with options that do not go with it: %j ends with exit code 2', async (args, pattern) => {
+    const run = await runNex(['-s', 'nats://127.0.0.1:1', 'workload', 'start', ...args]);
+    expectFailure(run, 2, pattern);
+  });
+});
+
+describe('nex cache keygen', () => {
+  it('writes a secret key that its owner alone may read, and prints the public one', async () => {
+    await using folder = await tempDir('nex-cli-');
+    const file = join(folder.path, 'key');
+    const { code, stdout } = await runNex(['cache', 'keygen', '--name', 'example-1', '--out', file]);
+    expect(code).toBe(0);
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
+    const secretKey = parseSecretKey((await readFile(file, 'utf8')).trim());
+    expect(stdout).toBe(`${formatPublicKey(publicKeyOf(secretKey))}\n`);
+
+    const before = await readFile(file, 'utf8');
+    const again = await runNex(['cache', 'keygen', '--name', 'example-1', '--out', file]);
+    expectFailure(again, 4, /error: .*already\nhint: /);
+    expect(await readFile(file, 'utf8')).toBe(before);
+  });
+
+  it('refuses a name that no key can have, and a folder that is not there', async () => {
+    await using folder = await tempDir('nex-cli-');
+    const bad = await runNex(['cache', 'keygen', '--name', 'a:b', '--out', join(folder.path, 'key')]);
+    expect(bad.code).not.toBe(0);
+    const nowhere = await runNex(['cache', 'keygen', '--name', 'a', '--out', join(folder.path, 'no/key')]);
+    expectFailure(nowhere, 2, /error: .*no such folder/);
+  });
+});

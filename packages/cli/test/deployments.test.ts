@@ -1,0 +1,187 @@
+import { copyFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { jetstreamManager } from '@nats-io/jetstream';
+import {
+  describeWith,
+  findTool,
+  type RunningProcess,
+  startNatsServer,
+  tempDir,
+  type TestNatsServer,
+  waitFor,
+} from '@nex-nix/test-kit';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { findTraces } from '../../../test/e2e/leftovers.ts';
+import { runNex, startNex } from '../../../test/e2e/nex.ts';
+import { expectFailure } from './bed.ts';
+
+vi.setConfig({ testTimeout: 90_000, hookTimeout: 90_000 });
+
+interface NodeBed extends AsyncDisposable {
+  readonly folder: string;
+  readonly server: TestNatsServer;
+  readonly node: RunningProcess;
+  /** A static program that does nothing for as many seconds as its argument says. */
+  readonly sleep: string;
+  nex(...args: string[]): ReturnType<typeof runNex>;
+  json<T>(...args: string[]): Promise<T>;
+}
+
+/** A server, and a node of a user of its own, who has these permissions; who does not say who it is may do everything. */
+async function startNodeBed(permissions: string): Promise<NodeBed> {
+  const stack = new AsyncDisposableStack();
+  try {
+    const folder = stack.use(await tempDir('nex-deploy-'));
+    const users = `{ user: admin, password: p }, { user: node, password: p, permissions { ${permissions} } }`;
+    const server = stack.use(
+      await startNatsServer({ config: `authorization { users [${users}] }\nno_auth_user: admin` }),
+    );
+    const url = server.url.replace('nats://', 'nats://node:p@');
+    const state = ['--state-dir', join(folder.path, 'node')];
+    const node = stack.use(startNex(['-s', url, '--json', 'node', 'up', ...state]));
+    stack.defer(async () => {
+      node.kill('SIGTERM');
+      await node.exited;
+    });
+    await nodeReady(node);
+    const sleep = join(folder.path, 'sleep');
+    await copyFile(findTool('busybox') ?? '', sleep);
+    const nex = (...args: string[]) => runNex(['-s', server.url, ...args]);
+    return {
+      folder: folder.path,
+      server,
+      node,
+      sleep,
+      nex,
+      async json<T>(...args: string[]) {
+        const { code, stdout, stderr } = await nex('--json', ...args);
+        expect({ code, stderr }, stdout).toEqual({ code: 0, stderr: '' });
+        return JSON.parse(stdout) as T;
+      },
+      async [Symbol.asyncDispose]() {
+        await stack.disposeAsync();
+        expect(await findTraces([folder.path])).toMatchObject({ processes: [], mounts: [], cgroups: [] });
+      },
+    };
+  } catch (error) {
+    await stack.disposeAsync();
+    throw error;
+  }
+}
+
+async function nodeReady(node: RunningProcess): Promise<void> {
+  const ready = waitFor('the node', () => node.output().includes('nex node ready'), { timeout: 60_000 });
+  const ended = node.exited.then(() => {
+    throw new Error(`The node has ended:\n${node.output()}`);
+  });
+  await Promise.race([ready, ended]);
+}
+
+interface Started {
+  id: string;
+  storePath: string;
+}
+
+const TOOLS = ['nats-server', 'crun', 'busybox'];
+
+describeWith(TOOLS, 'deployments and the cache', () => {
+  let bed: NodeBed;
+  let path: string;
+
+  beforeAll(async () => {
+    bed = await startNodeBed('publish: ">"');
+    const { storePath } = await bed.json<Started>('devrun', bed.sleep, '--name', 'my sleeper', '--argv', '1000');
+    path = storePath;
+  });
+  afterAll(() => bed[Symbol.asyncDispose]());
+
+  it('what runs is pinned, and stays when everything else is collected', async () => {
+    const pin = 'cache:deployment.system.my_20sleeper';
+    await waitFor('the pin', async () => (await bed.nex('cache', 'info', pin)).code === 0, { timeout: 30_000 });
+    expect(await bed.json('cache', 'info', pin)).toMatchObject({ storePath: path });
+    await bed.json('cache', 'gc', '--older-than', '0s', '--grace', '0s');
+    expect(await bed.json('cache', 'info', path)).toMatchObject({ storePath: path });
+  });
+
+  it('devrun and workload start run what is pinned under a name', async () => {
+    await bed.json('cache', 'pin', 'nap', path);
+    const run = await bed.json<Started>('devrun', 'cache:nap', '--argv', '1000');
+    expect(run.storePath).toBe(path);
+    const request = ['--start-request', '{"argv":["1000"]}'];
+    const started = await bed.json<Started>('workload', 'start', 'cache:nap', '--name', 'second', ...request);
+    const workloads = await bed.json<object[]>('workload', 'list', '--filter', `${run.id},${started.id}`);
+    expect(workloads).toEqual(
+      expect.arrayContaining([
+        expect.objectContaining({ name: 'nap', workload_state: 'running', metadata: { store_path: path } }),
+        expect.objectContaining({ name: 'second', workload_state: 'running', metadata: { store_path: path } }),
+      ]),
+    );
+  });
+
+  it.each([
+    ['devrun', 'cache:nothing'],
+    ['workload', 'start', 'cache:nothing'],
+  ])('%s %s: exit code 3 when nothing is pinned under that name', async (...args) => {
+    expectFailure(await bed.nex(...args), 3, /error: .*"cache:nothing".*\nhint: .*nex cache pins/);
+  });
+
+  it('what the cache has lost comes back from a node that runs it', async () => {
+    const jsm = await jetstreamManager(await bed.server.connect());
+    await jsm.streams.purge('NIX_CHUNKS');
+    const to = ['--to', join(bed.folder, 'healed'), '--trust-cache'];
+    await waitFor('the chunks', async () => (await bed.nex('cache', 'pull', path, ...to)).code === 0, {
+      timeout: 60_000,
+    });
+    const { stdout } = await bed.nex('cache', 'verify');
+    expect(stdout).toMatch(/: 0 damaged/);
+  });
+});
+
+describeWith(TOOLS, 'a node that may not pin', () => {
+  it('says so in its log, and runs what it is asked for', async () => {
+    await using bed = await startNodeBed('publish: { deny: "$NIXCACHE.pin.>" }');
+    await bed.json<Started>('devrun', bed.sleep, '--argv', '1000');
+    const line = await waitFor('the warning', () => bed.node.output().match(/^.*not pinned.*$/m)?.[0]);
+    expect(JSON.parse(line)).toMatchObject({
+      level: 40,
+      code: 'CACHE_PERMISSION_DENIED',
+      msg: expect.stringContaining('"deployment.system.sleep"'),
+    });
+    expect(await bed.json('cache', 'pins')).toEqual([]);
+  });
+});
+
+describeWith(TOOLS, 'the key of a node', () => {
+  it('is the one of --cache-key-file; a file that is not there: exit code 2, how to make one', async () => {
+    await using folder = await tempDir('nex-deploy-');
+    await using server = await startNatsServer();
+    const key = join(folder.path, 'key');
+    const up = [
+      '-s',
+      server.url,
+      '--json',
+      'node',
+      'up',
+      '--state-dir',
+      join(folder.path, 'node'),
+      '--cache-key-file',
+      key,
+    ];
+    const without = await runNex(up);
+    expect(without.code).toBe(2);
+    expect(JSON.parse(without.stdout)).toMatchObject({
+      error: { hint: `nex cache keygen --name cache.example.org-1 --out ${key}` },
+    });
+
+    const made = await runNex(['cache', 'keygen', '--name', 'cache.example.org-1', '--out', key]);
+    const node = startNex(up);
+    try {
+      await nodeReady(node);
+      const { stdout } = await runNex(['-s', server.url, '--json', 'cache', 'info']);
+      expect(JSON.parse(stdout)).toMatchObject({ publicKey: made.stdout.trim() });
+    } finally {
+      node.kill('SIGTERM');
+      await node.exited;
+    }
+  });
+});
