@@ -1,14 +1,16 @@
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readSync } from 'node:fs';
 import { mkdir, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { dumpNar, unpackNar } from '@nex-nix/nix';
 import { tempDir } from '@nex-nix/test-kit';
 import type { Measurement, Row } from '../row.ts';
 import { milliseconds, writeTree } from './nix-closure.ts';
 import { rss } from './nix-rss.ts';
 
+const run = promisify(execFile);
 const RUNS = 8;
 const READ_SIZE = 64 * 1024;
 const SMALL_FILES = 20_000;
@@ -46,7 +48,11 @@ async function measureRestore(prepare: Prepare): Promise<Measurement> {
       values.push(await milliseconds(() => unpackNar(read(nar), join(to, 'ours'), { hash: false })));
     };
     // The first to create files in a folder has it easier.
-    for (const measure of i % 2 === 0 ? [theirs, ours] : [ours, theirs]) await measure();
+    for (const measure of i % 2 === 0 ? [theirs, ours] : [ours, theirs]) {
+      // What the one before has left to be written is not to be paid for by the next.
+      await run('sync');
+      await measure();
+    }
   }
   return { values, peerValues, notes: [await startNote(dir.path)] };
 }
