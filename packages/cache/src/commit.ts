@@ -20,6 +20,7 @@ import { decodeManifest } from './manifest.ts';
 import { mapOrdered } from './map-ordered.ts';
 import type { PresenceSet } from './presence-set.ts';
 import type { CommitOutcome } from './protocol.ts';
+import { requireSameContent } from './same-content.ts';
 
 /** What a commit needs of the service. */
 export interface CommitContext {
@@ -80,16 +81,7 @@ async function commitClaimed(
 
 /** Whether a stored narinfo leaves nothing to do; throws when it is of other content. */
 function isDone({ publicKey }: CommitContext, { info: stored }: StoredNarInfo, info: NarInfo): boolean {
-  const same =
-    stored.narHash === info.narHash &&
-    stored.narSize === info.narSize &&
-    stored.references.join(' ') === info.references.join(' ');
-  if (!same) {
-    throw new CacheError('CACHE_PATH_CONFLICT', `Cannot add "${info.storePath}": the cache has it with other content`, {
-      hint: 'The build is not reproducible; use the content of the cache, or remove the path from it first',
-      storePath: info.storePath,
-    });
-  }
+  requireSameContent(stored, info, 'add');
   return checkTrust(stored, [publicKey]).trusted;
 }
 

@@ -79,8 +79,7 @@ export class MentionRestorer {
       // A chunk may begin or end within a mention.
       const [first, last] = [Math.max(start, from), Math.min(end, to)];
       const part = restored.subarray(first - from, last - from);
-      if (part.some((byte) => byte !== 0)) throw new RangeError('a mention is where its chunk has no filler');
-      part.write(hash.slice(first - start, last - start), 'latin1');
+      replaceFiller(part, hash.slice(first - start, last - start));
       if (end > to) break;
       this.#advance();
     }
@@ -90,6 +89,15 @@ export class MentionRestorer {
   #advance(): void {
     this.#next = this.#mentions.next().value ?? undefined;
   }
+}
+
+/**
+ * Writes a hash part, or a piece of one, where there is a filler.
+ * @throws `RangeError` when there is none
+ */
+export function replaceFiller(filler: Buffer, text: string): void {
+  if (filler.some((byte) => byte !== 0)) throw new RangeError('a mention is where its chunk has no filler');
+  filler.write(text, 'latin1');
 }
 
 function pushNumber(table: number[], value: number): void {

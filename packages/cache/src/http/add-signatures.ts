@@ -4,6 +4,7 @@ import { cacheNarInfo, readNarInfo } from '../entry.ts';
 import { CacheError } from '../errors.ts';
 import type { IndexStore } from '../index-store.ts';
 import type { CommitOutcome } from '../protocol.ts';
+import { requireSameContent } from '../same-content.ts';
 
 /** More than anybody has keys; each costs every reader of the path about 100 bytes. */
 const MAX_SIGNATURES = 64;
@@ -27,16 +28,7 @@ export async function addSignatures(
     const stored = await index.narInfo(storePath, signal);
     if (stored === undefined) throw pathNotFound(storePath);
     const { info, revision } = stored;
-    const same =
-      info.narHash === sent.narHash &&
-      info.narSize === sent.narSize &&
-      info.references.join(' ') === sent.references.join(' ');
-    if (!same) {
-      throw new CacheError('CACHE_PATH_CONFLICT', `Cannot sign "${storePath}": the cache has it with other content`, {
-        hint: 'The build is not reproducible; use the content of the cache, or remove the path from it first',
-        storePath,
-      });
-    }
+    requireSameContent(info, sent, 'sign');
     const signatures = [...new Set([...info.signatures, ...offered])];
     if (signatures.length === info.signatures.length) return { outcome: 'present' };
     if (signatures.length > MAX_SIGNATURES) {

@@ -39,4 +39,9 @@ describe('chunkMentions()', () => {
     restoreMentions(bytes, chunkMentions(manifest)().get(0));
     expect(bytes.every((byte) => byte === 0)).toBe(true);
   });
+
+  it('refuses a chunk that has something else where a filler is to be', () => {
+    const { manifest } = manifestOf([100], [10]);
+    expect(() => restoreMentions(Buffer.alloc(100, 1), chunkMentions(manifest)().get(0))).toThrow(RangeError);
+  });
 });

@@ -1,5 +1,5 @@
 import type { Manifest } from '../manifest.ts';
-import { decodeMentions } from '../mentions.ts';
+import { decodeMentions, replaceFiller } from '../mentions.ts';
 
 /** Text that belongs at an offset of a chunk, where a filler is. */
 export interface ChunkMention {
@@ -35,10 +35,13 @@ export function chunkMentions({ chunks, mentions, narSize }: Manifest): () => Re
   };
 }
 
-/** A chunk with its mentions in place. `bytes` are left as they are. */
+/**
+ * A chunk with its mentions in place. `bytes` are left as they are.
+ * @throws `RangeError` when there is no filler where one is to be
+ */
 export function restoreMentions(bytes: Uint8Array, mentions: readonly ChunkMention[] | undefined): Uint8Array {
   if (mentions === undefined) return bytes;
   const restored = Buffer.from(bytes);
-  for (const { at, text } of mentions) restored.write(text, at, 'latin1');
+  for (const { at, text } of mentions) replaceFiller(restored.subarray(at, at + text.length), text);
   return restored;
 }
