@@ -314,8 +314,12 @@ describeEachNix('writing with real Nix', (nix) => {
       await using opened = await startDoor();
       await using builder = await nixMachine(nix);
       const { app } = await addPaths(builder);
-      const copy = async (compression: string) =>
-        builder.nix('--store', builder.store, 'copy', '--to', `${opened.door.url}?compression=${compression}`, app);
+      // A memory of caches each: two clients that write into one at once fail by Nix's own fault.
+      const copy = async (compression: string) => {
+        const url = `${opened.door.url}?compression=${compression}`;
+        const memory = `XDG_CACHE_HOME=${join(builder.dir, compression)}`;
+        await builder.run('env', memory, 'nix', '--store', builder.store, 'copy', '--to', url, app);
+      };
       await Promise.all([copy('zstd'), copy('none')]);
       expect(await opened.test.cache.stat()).toMatchObject({ paths: 2 });
       await using reader = await nixMachine(nix);
