@@ -11,6 +11,8 @@ export { copyClosure } from './closure/copy-closure.ts';
 export type { CopyClosureOptions, CopyProgress, CopyResult } from './closure/copy-closure.ts';
 export { dumpNar } from './nar/dump-nar.ts';
 export type { NarOptions } from './nar/nar-options.ts';
+export { NarRanges } from './nar/nar-ranges.ts';
+export type { NarRangesOptions } from './nar/nar-ranges.ts';
 export { narOf } from './nar/nar-of.ts';
 export type { NarTree, NarTreeDirectory, NarTreeFile, NarTreeSymlink } from './nar/nar-of.ts';
 export { formatNarListing, listNar, parseNarListing } from './nar/nar-listing.ts';

@@ -4,7 +4,8 @@ import { setImmediate } from 'node:timers/promises';
 import type { SignalOptions } from '../abortable.ts';
 import { narHashOf } from '../formats/hash.ts';
 import type { PathInfo } from '../formats/path-info.ts';
-import { childPath, dumpNar } from '../nar/dump-nar.ts';
+import { dumpNar } from '../nar/dump-nar.ts';
+import { childPath } from '../nar/walk-tree.ts';
 import { NixError } from '../nix-error.ts';
 
 /** What is wrong with a path on disk. */

@@ -4,7 +4,7 @@ import { lstat, open, readdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { StorePath } from '../formats/store-path.ts';
-import { childPath } from '../nar/dump-nar.ts';
+import { childPath } from '../nar/walk-tree.ts';
 import type { StoreDatabase, UnsyncedPath } from './store-database.ts';
 
 /** Milliseconds without an import before the disk is made busy. */

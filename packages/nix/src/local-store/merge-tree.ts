@@ -12,7 +12,7 @@ import {
   renameSync,
 } from 'node:fs';
 import { MTIME, sealDirectory } from '../nar/canonical-metadata.ts';
-import { childPath } from '../nar/dump-nar.ts';
+import { childPath } from '../nar/walk-tree.ts';
 
 /**
  * Makes the tree at `target` equal to the one at `fresh` by moving every file and link of `fresh` into its place, each in one step.

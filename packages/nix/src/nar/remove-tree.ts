@@ -1,5 +1,5 @@
 import { chmod, lstat, readdir, rm } from 'node:fs/promises';
-import { childPath } from './dump-nar.ts';
+import { childPath } from './walk-tree.ts';
 import { systemErrorCode } from '../nix-error.ts';
 
 /** Removes a file or a folder with everything in it, read-only folders included. Absent is fine. */
