@@ -1,20 +1,49 @@
 import { defineConfig } from 'vitest/config';
 
+/** What talks to nats-server most is tested on the system's own and on the newest one. */
+const ON_NEWEST_NATS = [
+  'packages/cache/test/cluster.test.ts',
+  'packages/cache/test/commit.test.ts',
+  'packages/cache/test/damage.test.ts',
+  'packages/cache/test/faults.test.ts',
+  'packages/cache/test/gc.test.ts',
+  'packages/cache/test/permissions.test.ts',
+  'packages/cache/test/pins.test.ts',
+  'packages/cache/test/push-pull.test.ts',
+  'packages/cache/test/server-versions.test.ts',
+  'packages/cache/test/service.test.ts',
+  'packages/cache/test/verify.test.ts',
+];
+
 export default defineConfig({
   resolve: { conditions: ['nexsrc'] },
   ssr: { resolve: { conditions: ['nexsrc'] } },
   test: {
-    include: [
-      'packages/*/src/**/*.test.ts',
-      'packages/*/test/**/*.test.ts',
-      'test/**/*.test.ts',
-      'examples/**/*.test.ts',
-      'bench/**/*.test.ts',
-    ],
     exclude: ['**/node_modules/**', '**/dist/**'],
     pool: 'forks',
+    // Most of them wait for servers and disks: one a core, also where there are only two.
+    maxWorkers: '100%',
     testTimeout: 30_000,
     hookTimeout: 60_000,
     reporters: ['default', './scripts/vitest-summary.ts'],
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'all',
+          include: [
+            'packages/*/src/**/*.test.ts',
+            'packages/*/test/**/*.test.ts',
+            'test/**/*.test.ts',
+            'examples/**/*.test.ts',
+            'bench/**/*.test.ts',
+          ],
+        },
+      },
+      {
+        extends: true,
+        test: { name: 'newest nats-server', include: ON_NEWEST_NATS, env: { NEX_NATS_SERVER: 'newest' } },
+      },
+    ],
   },
 });

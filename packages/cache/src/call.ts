@@ -67,8 +67,11 @@ function failureOf(message: Msg): Error | undefined {
   if (failure === null) return undefined;
   const { code, message: text, ...options } = readError(message) ?? { code: '', message: failure.message };
   // A service that stops, or has lost its JetStream: another one, or the same one later, does answer.
-  if (code === 'CACHE_UNAVAILABLE') return new NoRespondersError(message.subject, { cause: failure });
-  return new CacheError(isCacheErrorCode(code) ? code : 'CACHE_SERVICE_FAILED', text, { ...options, cause: failure });
+  const error = new CacheError(isCacheErrorCode(code) ? code : 'CACHE_SERVICE_FAILED', text, {
+    ...options,
+    cause: failure,
+  });
+  return code === 'CACHE_UNAVAILABLE' ? new NoRespondersError(message.subject, { cause: error }) : error;
 }
 
 function readError(message: Msg): WireError | undefined {

@@ -2,10 +2,6 @@ import type { PathInfo, StorePath } from '@nex-nix/nix';
 import type { Entry } from './entry.ts';
 import { CacheError } from './errors.ts';
 import type { IndexStore } from './index-store.ts';
-import { mapOrdered } from './map-ordered.ts';
-
-/** Paths looked up at once. */
-const WINDOW = 32;
 
 /** The entries of the given paths that the cache has, in the same order. */
 export async function* knownEntries(
@@ -13,8 +9,7 @@ export async function* knownEntries(
   paths: readonly StorePath[],
   signal?: AbortSignal,
 ): AsyncGenerator<Entry> {
-  const entries = mapOrdered(paths, (path, inner) => index.entry(path, inner), { window: WINDOW, signal });
-  for await (const found of entries) if (found !== undefined) yield found.entry;
+  for await (const { found } of index.entries(paths, signal)) if (found !== undefined) yield found.entry;
 }
 
 /**
@@ -31,14 +26,10 @@ export async function* closureEntries(
   let level = [...seen.keys()];
   while (level.length > 0) {
     const next: StorePath[] = [];
-    const lookUp = async (path: StorePath, inner: AbortSignal) => {
-      const entry = await index.entry(path, inner);
-      if (entry === undefined) throw pathNotFound(path, seen.get(path));
-      return entry;
-    };
-    for await (const { entry, info } of mapOrdered(level, lookUp, { window: WINDOW, signal })) {
-      for (const reference of newReferences(info, seen)) next.push(reference);
-      yield entry;
+    for await (const { path, found } of index.entries(level, signal)) {
+      if (found === undefined) throw pathNotFound(path, seen.get(path));
+      for (const reference of newReferences(found.info, seen)) next.push(reference);
+      yield found.entry;
     }
     level = next;
   }

@@ -2,9 +2,10 @@ import type { KV } from '@nats-io/kv';
 import { Kvm } from '@nats-io/kv';
 import { type NarHash, type NarInfo, type StorePath, storePathHash } from '@nex-nix/nix';
 import { deleteMessage } from './care/leader.ts';
-import { decodeEntry, type Entry, readNarInfo } from './entry.ts';
+import { type Entry, readNarInfo } from './entry.ts';
 import { CacheError } from './errors.ts';
 import { attempt, type JetStream, lastMessage, storeOnce, type StoredMessage } from './jetstream.ts';
+import { lastMessages } from './last-messages.ts';
 import {
   hashPartSubject,
   KV_OPERATION_HEADER,
@@ -14,7 +15,13 @@ import {
   NARINFO_STREAM,
   narInfoSubject,
 } from './layout.ts';
+import { mapOrdered } from './map-ordered.ts';
 import { isAlreadyStored } from './nats-errors.ts';
+
+/** Paths that are looked up together: what is known of them is in memory at once. */
+const BATCH = 128;
+/** Batches that are looked up at once. */
+const WINDOW = 2;
 
 /** A narinfo as it is stored. */
 export interface StoredNarInfo {
@@ -24,10 +31,16 @@ export interface StoredNarInfo {
   readonly revision: number;
 }
 
-/** An entry, checked, and its narinfo. */
+/** An entry, and its narinfo, read. */
 export interface IndexEntry {
   readonly entry: Entry;
   readonly info: NarInfo;
+}
+
+/** A path, and its entry if the cache lists it. */
+export interface LookedUp {
+  readonly path: StorePath;
+  readonly found: IndexEntry | undefined;
 }
 
 /** Narinfos and manifests: what the service reads for its clients, and alone writes. */
@@ -51,38 +64,49 @@ export class IndexStore {
       { stream: NARINFO_STREAM, subject: narInfoSubject(path) },
       { action: `look up "${path}"`, signal },
     );
-    if (message === undefined || message.headers.has(KV_OPERATION_HEADER)) return undefined;
-    const text = Buffer.from(message.data).toString();
-    const info = readNarInfo(text, path);
-    // The key is the hash part alone; another name with the same hash part is another path.
-    return info.storePath === path ? { text, info, revision: message.seq } : undefined;
+    return ofPath(message, path);
+  }
+
+  /** {@link narInfo} of each path, in the same order. */
+  async *narInfos(paths: readonly StorePath[], signal?: AbortSignal): AsyncGenerator<StoredNarInfo | undefined> {
+    const lookUp = async (batch: readonly StorePath[], inner: AbortSignal) => {
+      const messages = await this.#narInfoMessages(batch.map(storePathHash), inner);
+      return batch.map((path, i) => ofPath(messages[i], path));
+    };
+    for await (const batch of mapOrdered(batches(paths), lookUp, { window: WINDOW, signal })) yield* batch;
   }
 
   /**
-   * The entry of a path, or undefined when the cache does not list it.
+   * The entry of a path, or undefined when the cache does not list it. Its manifest is handed on as it is stored.
    * @throws {@link CacheError} `CACHE_MANIFEST_INVALID` when it is listed without a manifest.
    */
   async entry(path: StorePath, signal?: AbortSignal): Promise<IndexEntry | undefined> {
-    const stored = await this.narInfo(path, signal);
-    if (stored === undefined) return undefined;
-    const manifest = await this.#manifest(path, stored.info.narHash, signal);
-    const entry = { narInfo: stored.text, manifest };
-    return { entry, info: decodeEntry(entry, path).info };
+    const [looked] = await Array.fromAsync(this.entries([path], signal));
+    return looked?.found;
   }
 
-  /** {@link entry} of the path with this hash part, the 32 symbols that its base name begins with. */
-  async entryByHash(hashPart: string, signal?: AbortSignal): Promise<IndexEntry | undefined> {
-    const message = await lastMessage(
-      this.#jetstream,
-      { stream: NARINFO_STREAM, subject: hashPartSubject(hashPart) },
-      { action: `look up the path "${hashPart}"`, signal },
-    );
-    if (message === undefined || message.headers.has(KV_OPERATION_HEADER)) return undefined;
-    const narInfo = Buffer.from(message.data).toString();
-    const { storePath, narHash } = readNarInfo(narInfo, hashPart);
-    if (storePathHash(storePath) !== hashPart) return undefined;
-    const entry = { narInfo, manifest: await this.#manifest(storePath, narHash, signal) };
-    return { entry, info: decodeEntry(entry, storePath).info };
+  /** {@link entry} of each path, in the same order. */
+  async *entries(paths: readonly StorePath[], signal?: AbortSignal): AsyncGenerator<LookedUp> {
+    const lookUp = async (batch: readonly StorePath[], inner: AbortSignal) => {
+      const messages = await this.#narInfoMessages(batch.map(storePathHash), inner);
+      const stored = batch.map((path, i) => ofPath(messages[i], path));
+      const found = await this.#withManifests(stored, inner);
+      return batch.map((path, i) => ({ path, found: found[i] }));
+    };
+    for await (const batch of mapOrdered(batches(paths), lookUp, { window: WINDOW, signal })) yield* batch;
+  }
+
+  /** {@link entries} of the paths with these hash parts, the 32 symbols that their base names begin with. */
+  async *entriesByHash(hashParts: readonly string[], signal?: AbortSignal): AsyncGenerator<IndexEntry | undefined> {
+    const lookUp = async (batch: readonly string[], inner: AbortSignal) => {
+      const messages = await this.#narInfoMessages(batch, inner);
+      const stored = batch.map((hashPart, i) => {
+        const found = decodeNarInfo(messages[i], hashPart);
+        return found !== undefined && storePathHash(found.info.storePath) === hashPart ? found : undefined;
+      });
+      return this.#withManifests(stored, inner);
+    };
+    for await (const batch of mapOrdered(batches(hashParts), lookUp, { window: WINDOW, signal })) yield* batch;
   }
 
   /** The encoded manifest of a NAR, or undefined when the cache does not have it. */
@@ -148,12 +172,59 @@ export class IndexStore {
     });
   }
 
-  async #manifest(path: StorePath, narHash: NarHash, signal: AbortSignal | undefined): Promise<Uint8Array> {
-    const message = await this.storedManifest(narHash, { path, signal });
-    if (message !== undefined) return message.data;
-    throw new CacheError('CACHE_MANIFEST_INVALID', `Cannot read the manifest of "${path}": the cache has lost it`, {
-      hint: `Push the path again after: nats kv del ${NARINFO_BUCKET} ${storePathHash(path)}`,
-      storePath: path,
+  async #narInfoMessages(hashParts: readonly string[], signal: AbortSignal): Promise<(StoredMessage | undefined)[]> {
+    const subjects = hashParts.map(hashPartSubject);
+    const action = `look up ${severalOf('path', hashParts)}`;
+    const found = await lastMessages(this.#jetstream, { stream: NARINFO_STREAM, subjects }, { action, signal });
+    return subjects.map((subject) => found.get(subject));
+  }
+
+  async #withManifests(
+    stored: readonly (StoredNarInfo | undefined)[],
+    signal: AbortSignal,
+  ): Promise<(IndexEntry | undefined)[]> {
+    const listed = stored.filter((found) => found !== undefined).map(({ info }) => info);
+    const subjects = listed.map(({ narHash }) => manifestSubject(narHash));
+    const action = `fetch the manifest of ${severalOf(
+      'path',
+      listed.map(({ storePath }) => storePath),
+    )}`;
+    const found = await lastMessages(this.#jetstream, { stream: MANIFEST_STREAM, subjects }, { action, signal });
+    return stored.map((narInfo) => {
+      if (narInfo === undefined) return undefined;
+      const { info, text } = narInfo;
+      const manifest = found.get(manifestSubject(info.narHash))?.data;
+      if (manifest === undefined) throw manifestLost(info.storePath);
+      return { entry: { narInfo: text, manifest }, info };
     });
   }
+}
+
+/** For the message of an error. */
+function severalOf(what: string, names: readonly string[]): string {
+  const first = `"${names[0] ?? ''}"`;
+  return names.length > 1 ? `${first} and ${names.length - 1} more ${what}s` : first;
+}
+
+function* batches<T>(items: readonly T[]): Generator<readonly T[]> {
+  for (let at = 0; at < items.length; at += BATCH) yield items.slice(at, at + BATCH);
+}
+
+function decodeNarInfo(message: StoredMessage | undefined, origin: string): StoredNarInfo | undefined {
+  if (message === undefined || message.headers.has(KV_OPERATION_HEADER)) return undefined;
+  const text = Buffer.from(message.data).toString();
+  return { text, info: readNarInfo(text, origin), revision: message.seq };
+}
+
+/** The key is the hash part alone; another name with the same hash part is another path. */
+function ofPath(message: StoredMessage | undefined, path: StorePath): StoredNarInfo | undefined {
+  const found = decodeNarInfo(message, path);
+  return found?.info.storePath === path ? found : undefined;
+}
+
+function manifestLost(path: StorePath): CacheError {
+  return new CacheError('CACHE_MANIFEST_INVALID', `Cannot read the manifest of "${path}": the cache has lost it`, {
+    hint: `Push the path again after: nats kv del ${NARINFO_BUCKET} ${storePathHash(path)}`,
+    storePath: path,
+  });
 }

@@ -94,16 +94,29 @@ export async function lastMessage(
   return attempt(nc, task, async () => {
     const near = await jsm.direct.getMessage(stream, { last_by_subj: subject });
     // A follower may not have yet what its leader has acknowledged.
-    const message = near ?? (await lastMessageOfLeader(jsm, stream, subject));
-    return message === undefined ? undefined : { data: message.data, headers: message.header, seq: message.seq };
+    return near === null ? askLeader(jsm, stream, subject) : stored(near);
   });
 }
 
-async function lastMessageOfLeader(jsm: JetStreamManager, stream: string, subject: string) {
+/** The last message of a subject as the leader of the stream has it. */
+export async function lastMessageOfLeader(
+  { nc, jsm }: JetStream,
+  { stream, subject }: { stream: string; subject: string },
+  task: Task,
+): Promise<StoredMessage | undefined> {
+  return attempt(nc, task, () => askLeader(jsm, stream, subject));
+}
+
+async function askLeader(jsm: JetStreamManager, stream: string, subject: string): Promise<StoredMessage | undefined> {
   try {
-    return (await jsm.streams.getMessage(stream, { last_by_subj: subject })) ?? undefined;
+    const message = await jsm.streams.getMessage(stream, { last_by_subj: subject });
+    return message === null ? undefined : stored(message);
   } catch (error) {
     if (isNoMessage(error)) return undefined;
     throw error;
   }
+}
+
+function stored({ data, header, seq }: { data: Uint8Array; header: MsgHdrs; seq: number }): StoredMessage {
+  return { data, headers: header, seq };
 }

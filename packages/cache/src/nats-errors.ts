@@ -97,6 +97,8 @@ export function serverName(nc: NatsConnection): string {
  */
 export function toCacheError(error: unknown, action: string, nc: NatsConnection): unknown {
   if (isNexError(error)) return error;
+  // A service has said why it cannot answer now.
+  if (error instanceof NoRespondersError && isNexError(error.cause)) return error.cause;
   const server = serverName(nc);
   if (error instanceof JetStreamApiError) return jetStreamError(error, action, server);
   const violation = permissionViolation(error);

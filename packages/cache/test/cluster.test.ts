@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { jetstreamManager } from '@nats-io/jetstream';
 import type { NatsConnection } from '@nats-io/nats-core';
 import { CacheService, NatsCache } from '@nex-nix/cache';
-import { copyClosure, generateSecretKey, LocalStore, type PathInfo } from '@nex-nix/nix';
+import { copyClosure, generateSecretKey, LocalStore, type PathInfo, type SecretKey } from '@nex-nix/nix';
 import { describeWith, startNatsServer, tempDir, type TestNatsServer, waitFor } from '@nex-nix/test-kit';
 import { expect, it, vi } from 'vitest';
 import { noise, TreeSource } from './fixture.ts';
@@ -72,6 +72,8 @@ interface ReplicatedCache extends AsyncDisposable {
   readonly cluster: Cluster;
   readonly cache: NatsCache;
   readonly source: TreeSource;
+  readonly secretKey: SecretKey;
+  readonly service: CacheService;
   readonly top: PathInfo;
   /** The server that leads the stream of the chunks, or the one that the client is connected to. */
   find(which: 'leader' | 'connected'): Promise<TestNatsServer>;
@@ -82,7 +84,7 @@ async function startReplicatedCache(): Promise<ReplicatedCache> {
   const cluster = stack.use(await startCluster());
   const source = stack.use(await TreeSource.open());
   const secretKey = generateSecretKey('test-cache-1');
-  stack.use(await CacheService.start(await cluster.connect(1), { secretKey, replicas: SIZE }));
+  const service = stack.use(await CacheService.start(await cluster.connect(1), { secretKey, replicas: SIZE }));
   const nc = await cluster.connect(2);
   const cache = await NatsCache.open(nc);
   const large = await source.add('large-1', { 'large.bin': noise(32 * MIB, 3) });
@@ -93,6 +95,8 @@ async function startReplicatedCache(): Promise<ReplicatedCache> {
     cluster,
     cache,
     source,
+    secretKey,
+    service,
     top,
     async find(which) {
       const connected = cluster.servers.findIndex(({ port }) => nc.getServer() === `127.0.0.1:${port}`);
@@ -146,4 +150,49 @@ describeWith(['nats-server'], 'a cluster of three servers with three replicas', 
     expect(loss.happened).toBe(true);
     expect(copied).toHaveLength(2);
   });
+
+  it('one of which was down while paths were removed, collected and pushed, and is asked when it is back', async () => {
+    await using test = await startReplicatedCache();
+    const { cluster, cache, source, top } = test;
+    await cache.push(source, [top.storePath]);
+    const down = await followerOfAll(await cluster.connect(0));
+    const near = await NatsCache.open(await cluster.connect((down + 1) % SIZE));
+    // In good order: of one that is killed, the others know only after minutes that nobody reads from it.
+    process.kill(cluster.servers[down]?.pid ?? 0, 'SIGTERM');
+    const old = (await near.closure([top.storePath])).map(({ storePath }) => storePath);
+    await near.remove(old, { force: true });
+    expect((await near.collectGarbage({ grace: 0 })).chunks).toBeGreaterThan(50);
+    const fresh = await source.add('fresh-1', { 'fresh.bin': noise(8 * MIB, 4) });
+    await near.push(source, [fresh.storePath]);
+    await cluster.servers[down]?.restart();
+
+    // Service and client are where nothing of this is known yet.
+    const far = await cluster.connect(down);
+    await using _service = await CacheService.start(far, { secretKey: test.secretKey, replicas: SIZE });
+    await test.service[Symbol.asyncDispose]();
+    const farCache = await NatsCache.open(far);
+    expect((await farCache.closure([fresh.storePath])).map(({ storePath }) => storePath)).toEqual([fresh.storePath]);
+    await expect(farCache.closure([top.storePath])).rejects.toMatchObject({ code: 'CACHE_PATH_NOT_FOUND' });
+    expect((await farCache.push(source, [top.storePath])).paths.pushed).toBe(2);
+    expect((await pull({ ...test, cache: farCache })).copied).toHaveLength(2);
+    expect(await near.verify()).toMatchObject({ checkedPaths: 3, damaged: [], broken: [] });
+    await near.collectGarbage({ grace: 0 });
+    expect((await pull({ ...test, cache: near })).copied).toHaveLength(2);
+  });
 });
+
+/** A server that leads none of the streams of the cache, after it has been asked to give them away. */
+async function followerOfAll(nc: NatsConnection): Promise<number> {
+  const jsm = await jetstreamManager(nc);
+  const last = SIZE - 1;
+  await waitFor(`server ${last} to lead no stream`, async () => {
+    let leads = false;
+    for await (const { config, cluster: state } of jsm.streams.list()) {
+      if (state?.leader !== undefined && state.leader !== `s${last}`) continue;
+      leads = true;
+      await nc.request(`$JS.API.STREAM.LEADER.STEPDOWN.${config.name}`);
+    }
+    return !leads;
+  });
+  return last;
+}

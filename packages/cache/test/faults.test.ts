@@ -148,6 +148,25 @@ describeWith(['nats-server'], 'JetStream storage that is full', () => {
     await expectWhole(test.cache, top, 2);
   });
 
+  it.each(['NIX_NARS', 'KV_nix_narinfo'])('by max_bytes of %s: nothing of the path is listed', async (stream) => {
+    await using test = await startCache();
+    const small = await test.source.add('small-1', { file: noise(2 * MIB, 8) });
+    await test.cache.push(test.source, [small.storePath]);
+    const jsm = await jetstreamManager(test.nc);
+    const { config, state } = await jsm.streams.info(stream);
+    await jsm.streams.update(stream, { ...config, max_bytes: state.bytes + 16 });
+    const { large, top } = await addLargeClosure(test.source);
+    await expect(test.cache.push(test.source, [top.storePath])).rejects.toMatchObject(FULL);
+    for (const { storePath } of [large, top]) expect(await test.cache.pathInfo(storePath)).toBeUndefined();
+    expect((await Array.fromAsync(test.cache.list())).map(({ storePath }) => storePath)).toEqual([small.storePath]);
+    await expectWhole(test.cache, small, 1);
+
+    await jsm.streams.update(stream, { ...config, max_bytes: -1 });
+    const { chunks } = await test.cache.push(test.source, [top.storePath]);
+    expect(chunks.sent).toBeLessThan(chunks.total);
+    await expectWhole(test.cache, top, 2);
+  });
+
   it('by the limit of the account', async () => {
     await expectFullThenRoom((limit) => ({
       config: `accounts { A: { jetstream { max_file: ${limit} }, users: [{ user: a, password: a }] }, SYS: {} }

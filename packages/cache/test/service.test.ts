@@ -10,7 +10,7 @@ import { putChunk } from '../src/chunk-store.ts';
 import { openJetStream } from '../src/jetstream.ts';
 import { SUBJECTS } from '../src/protocol.ts';
 import { Compressor } from '../src/zstd.ts';
-import { addClosure, noise, startCache, startService, TreeSource } from './fixture.ts';
+import { addClosure, noise, startCache, startService } from './fixture.ts';
 
 const secretKey = generateSecretKey('test-cache-1');
 
@@ -77,34 +77,6 @@ describeWith(['nats-server'], 'trust', () => {
       });
     }
     expect(await store.has(app.storePath)).toBe(false);
-  });
-
-  it('lets NATS permissions say who may read and who may write', async () => {
-    const read = '"$NIXCACHE.read.>", "$JS.API.DIRECT.GET.NIX_CHUNKS.>", "$JS.API.STREAM.MSG.GET.NIX_CHUNKS"';
-    const write = `${read}, "$NIXCACHE.write.>", "nixc.>"`;
-    const serve =
-      '"$JS.API.>", "nixn.>", "nixcx.>", "$KV.nix_narinfo.>", "$KV.nix_pins.>", "$KV.nix_care.>", "_INBOX.>"';
-    const listen = '"$NIXCACHE.>", "$SRV.>", "nixcx.>", "_INBOX.>"';
-    const user = (name: string, publish: string, subscribe = '"_INBOX.>"') =>
-      `{ user: ${name}, password: p, permissions { publish: [${publish}], subscribe: [${subscribe}] } }`;
-    const users = [user('service', serve, listen), user('reader', read), user('writer', write)];
-    await using server = await startNatsServer({ config: `authorization { users [${users.join(', ')}] }` });
-    const connect = async (name: string) => server.connect({ user: name, pass: 'p' });
-    await using _ = await CacheService.start(await connect('service'), { secretKey });
-    await using source = await TreeSource.open();
-    const { app } = await addClosure(source);
-
-    const writer = await NatsCache.open(await connect('writer'));
-    const reader = await NatsCache.open(await connect('reader'));
-    await expect(reader.push(source, [app.storePath])).rejects.toMatchObject({
-      code: 'CACHE_PERMISSION_DENIED',
-      kind: 'refused',
-    });
-    await writer.push(source, [app.storePath]);
-    await using dir = await tempDir();
-    await using store = await LocalStore.open({ dir: dir.path });
-    await copyClosure(reader, store, [app.storePath], { trustedKeys: [reader.publicKey] });
-    expect(await store.has(app.storePath)).toBe(true);
   });
 });
 

@@ -45,6 +45,8 @@ export async function connectContext(
     reconnect,
     maxReconnectAttempts: reconnect ? -1 : 0,
     ignoreAuthErrorAbort: reconnect,
+    // The client would make a stack trace for each request, which takes longer than to send it.
+    noAsyncTraces: true,
     ...(options.name === undefined ? {} : { name: options.name }),
     ...(full.inbox_prefix === '' ? {} : { inboxPrefix: full.inbox_prefix }),
     ...(tls === undefined ? {} : { tls }),

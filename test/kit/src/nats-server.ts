@@ -18,18 +18,21 @@ export interface TestNatsServer extends AsyncDisposable {
   readonly url: string;
   readonly port: number;
   readonly pid: number;
+  /** The folder that holds what JetStream keeps, unless `config` says otherwise. */
+  readonly storeDir: string;
   /** A connection that is closed together with the server. */
   connect(options?: ConnectionOptions): Promise<NatsConnection>;
   /** Kills the server and starts it again on the same port and data. */
   restart(signal?: NodeJS.Signals): Promise<void>;
 }
 
-/** A real nats-server on a free loopback port, its data in a temporary folder. */
+/** A real nats-server, the one that `findTool` finds, on a free loopback port, its data in a temporary folder. */
 export async function startNatsServer(options: NatsServerOptions = {}): Promise<TestNatsServer> {
   const binary = findTool('nats-server');
   if (binary === undefined) throw new Error('nats-server is not on PATH');
   const dir = await tempDir('nex-nats-');
   const connections: NatsConnection[] = [];
+  const storeDir = join(dir.path, 'js');
   let server: RunningProcess;
   let port = -1;
 
@@ -39,7 +42,7 @@ export async function startNatsServer(options: NatsServerOptions = {}): Promise<
     const config = [
       `listen: "127.0.0.1:${port}"`,
       `ports_file_dir: ${JSON.stringify(ports)}`,
-      ...(options.jetstream === false ? [] : [`jetstream { store_dir: ${JSON.stringify(join(dir.path, 'js'))} }`]),
+      ...(options.jetstream === false ? [] : [`jetstream { store_dir: ${JSON.stringify(storeDir)} }`]),
       options.config ?? '',
     ].join('\n');
     const file = join(dir.path, 'nats.conf');
@@ -73,6 +76,7 @@ export async function startNatsServer(options: NatsServerOptions = {}): Promise<
     get pid() {
       return server.pid;
     },
+    storeDir,
     async connect(connectOptions = {}) {
       const nc = await connect({ servers: `127.0.0.1:${port}`, ...connectOptions });
       connections.push(nc);

@@ -6,10 +6,17 @@ import { describe } from 'vitest';
 /** Where tools lie that only tests need, programs in `bin`: `NEX_TEST_TOOLS`, or a folder of the user's cache. */
 export const TEST_TOOLS = process.env['NEX_TEST_TOOLS'] ?? join(homedir(), '.cache/nex-nix-tools');
 
+/** Whether tests run on the newest nats-server instead of the system's own: set for a second run of those that talk to it most. */
+const NEWEST_NATS = process.env['NEX_NATS_SERVER'] === 'newest';
+
 /** Absolute path of an executable on PATH, in the sbin folders, which PATH often lacks, or among the test tools; or undefined. */
 export function findTool(name: string): string | undefined {
+  if (NEWEST_NATS && name === 'nats-server') return firstExecutable([join(TEST_TOOLS, 'nats-newest/bin')], name);
   const path = (process.env['PATH'] ?? '').split(delimiter);
-  const folders = path.concat('/usr/local/sbin', '/usr/sbin', '/sbin', join(TEST_TOOLS, 'bin'));
+  return firstExecutable(path.concat('/usr/local/sbin', '/usr/sbin', '/sbin', join(TEST_TOOLS, 'bin')), name);
+}
+
+function firstExecutable(folders: readonly string[], name: string): string | undefined {
   for (const folder of folders) {
     if (folder === '') continue;
     const candidate = join(folder, name);
@@ -27,5 +34,9 @@ export function findTool(name: string): string | undefined {
 export function describeWith(tools: readonly string[], title: string, body: () => void): void {
   const missing = tools.filter((tool) => findTool(tool) === undefined);
   if (missing.length === 0) describe(title, body);
-  else describe.skip(`${title} (skipped: ${missing.join(', ')} not installed)`, body);
+  else describe.skip(`${title} (skipped: ${missing.map(nameOf).join(', ')} not installed)`, body);
+}
+
+function nameOf(tool: string): string {
+  return NEWEST_NATS && tool === 'nats-server' ? 'newest nats-server' : tool;
 }
