@@ -1,5 +1,5 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { headers, type NatsConnection } from '@nats-io/nats-core';
 import type { TestNatsServer } from '@nex-nix/test-kit';
@@ -18,19 +18,21 @@ export async function deleteChunk(nc: NatsConnection, chunk: string): Promise<vo
   await jsm.streams.deleteMessage(STREAM, message?.seq ?? 0);
 }
 
-/** Puts other bytes under the name of a stored chunk. */
-export async function replaceChunk(nc: NatsConnection, chunk: string, body: Uint8Array): Promise<void> {
+/**
+ * Puts other bytes under the name of a stored chunk.
+ * @param codec - what its header says; empty leaves out the headers.
+ */
+export async function replaceChunk(nc: NatsConnection, chunk: string, body: Uint8Array, codec = 'raw'): Promise<void> {
   await deleteChunk(nc, chunk);
   const head = headers();
-  head.set('Nix-Codec', 'raw');
-  head.set('Nix-Len', String(body.length));
+  if (codec !== '') head.set('Nix-Codec', codec);
+  if (codec !== '') head.set('Nix-Len', String(body.length));
   await jetstream(nc).publish(subjectOf(chunk), body, { headers: head });
 }
 
 /** Flips a bit of what the server has on disk, in the middle of the bytes `content`, and restarts it. */
 export async function flipOnDisk(server: TestNatsServer, content: Buffer): Promise<void> {
-  const commandLine = await readFile(`/proc/${server.pid}/cmdline`, 'utf8');
-  const folder = join(dirname(commandLine.split('\0')[2] ?? ''), 'js');
+  const folder = server.storeDir;
   const files = await readdir(folder, { recursive: true });
   let flipped = 0;
   for (const name of files.filter((file) => file.includes(STREAM) && file.endsWith('.blk'))) {

@@ -2,6 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { headers, type NatsConnection } from '@nats-io/nats-core';
 import { Kvm } from '@nats-io/kv';
+import { NatsCache } from '@nex-nix/cache';
 import { copyClosure, LocalStore, type PathInfo, storePathHash } from '@nex-nix/nix';
 import { describeWith, tempDir } from '@nex-nix/test-kit';
 import { expect, it } from 'vitest';
@@ -47,7 +48,9 @@ async function pushOne(test: TestCache): Promise<{ info: PathInfo; subject: stri
 async function failedPull(test: TestCache, info: PathInfo): Promise<unknown> {
   await using dir = await tempDir();
   await using store = await LocalStore.open({ dir: dir.path });
-  const pull = copyClosure(test.cache, store, [info.storePath], { trustedKeys: [test.cache.publicKey] });
+  // Nobody has the path who could bring it back.
+  const cache = await NatsCache.open(test.nc, { healingMs: 0 });
+  const pull = copyClosure(cache, store, [info.storePath], { trustedKeys: [cache.publicKey] });
   const error: unknown = await pull.catch((error: unknown) => error);
   expect(await store.has(info.storePath)).toBe(false);
   expect(await readdir(`${dir.path}/nix/store`)).toEqual([]);

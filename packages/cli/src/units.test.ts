@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseAge, parseBytes } from './units.ts';
+import { formatAge, formatAgo, parseAge, parseBytes } from './units.ts';
 
 describe('parseBytes()', () => {
   it.each([
@@ -33,5 +33,28 @@ describe('parseAge()', () => {
 
   it.each(['30', '30D', '1y'])('refuses %j', (text) => {
     expect(() => parseAge(text)).toThrow('for an age');
+  });
+});
+
+describe('formatAge() and formatAgo()', () => {
+  it.each([
+    [0, '0s'],
+    [1500, '1.5s'],
+    [90_000, '90s'],
+    [600_000, '10m'],
+    [14 * 86_400_000, '2w'],
+  ])('writes %s ms as parseAge() reads it', (ms, text) => {
+    expect(formatAge(ms)).toBe(text);
+    expect(parseAge(text)).toBe(ms);
+  });
+
+  it.each([
+    [-5000, 'just now'],
+    [999, 'just now'],
+    [61_000, '1m ago'],
+    [47 * 3_600_000, '1d ago'],
+    [400 * 86_400_000, '57w ago'],
+  ])('says of %s ms how long ago they were', (ms, text) => {
+    expect(formatAgo(new Date(1_000_000_000_000 - ms), 1_000_000_000_000)).toBe(text);
   });
 });

@@ -20,6 +20,23 @@ export function parseAge(text: string): number {
   return parseAmount(text, MILLISECONDS, { what: 'an age', example: '30d' });
 }
 
+/** How long ago something was, in the largest unit that fits: `3h ago`. */
+export function formatAgo(time: Date, now = Date.now()): string {
+  const ms = now - time.getTime();
+  const [unit, length] =
+    Object.entries(MILLISECONDS)
+      .reverse()
+      .find(([, one]) => ms >= one) ?? [];
+  return length === undefined ? 'just now' : `${Math.floor(ms / length)}${unit} ago`;
+}
+
+/** 600000 → `10m`: the largest unit that leaves nothing over, as {@link parseAge} reads it. */
+export function formatAge(ms: number): string {
+  const units = Object.entries(MILLISECONDS).reverse();
+  const [unit, length] = units.find(([, length]) => ms >= length && ms % length === 0) ?? ['s', 1000];
+  return `${ms / length}${unit}`;
+}
+
 function parseAmount(
   text: string,
   units: Readonly<Record<string, number>>,

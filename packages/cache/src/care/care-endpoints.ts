@@ -1,13 +1,15 @@
 import type { ServiceMsg } from '@nats-io/services';
 import { parseStorePath } from '@nex-nix/nix';
 import type { Answer } from '../answer.ts';
+import type { ChunkId } from '../chunk-id.ts';
 import type { CommitContext } from '../commit.ts';
 import { CacheError } from '../errors.ts';
 import { decodeJson, decodePaths } from '../protocol.ts';
 import { Semaphore } from '../semaphore.ts';
 import { collectionProgress } from './collection-lock.ts';
 import { collectGarbage, type CollectionRequest, DEFAULT_GRACE_MS } from './collector.ts';
-import { announceLost, checkChunks, readChunkIds } from './damage.ts';
+import { announceLost, checkChunks, type DamagedChunk, readChunkIds } from './damage.ts';
+import { holdManifest } from './holds.ts';
 import { Ledger } from './ledger.ts';
 import { pathPage } from './path-page.ts';
 import { PinStore } from './pins.ts';
@@ -18,6 +20,8 @@ export type CareHandler = (request: ServiceMsg, answer: Answer, signal: AbortSig
 
 /** Requests that read chunks to check them, at once. */
 const CHECKS_AT_ONCE = 2;
+/** For which the answer to a check waits at most until what is lost is back. */
+const LONGEST_WAIT_MS = 30_000;
 
 /** What the service does beside reading and committing: pins, retention, removal, verification. */
 export class CareEndpoints {
@@ -45,6 +49,10 @@ export class CareEndpoints {
         answer.end(JSON.stringify((await collectionProgress(context.jetstream, signal)) ?? null)),
     };
     this.write = {
+      hold: async (request, answer, signal) => {
+        const has = (id: ChunkId) => context.presence.has(id);
+        answer.end(JSON.stringify(await holdManifest(context.jetstream, request.data, { has, signal })));
+      },
       used: async (request, answer) => {
         this.usage.note(decodePaths(request.string()));
         answer.end();
@@ -86,14 +94,22 @@ export class CareEndpoints {
   }
 
   async #check(request: ServiceMsg, answer: Answer, signal: AbortSignal): Promise<void> {
-    const { chunks, path } = fields(request, 'a check');
-    const ids = readChunkIds(chunks);
-    using _ = await this.#checks.acquire(1, signal);
-    const damaged = await checkChunks(this.#context, ids, signal);
+    const { chunks, path, waitMs } = fields(request, 'a check');
+    let damaged = await this.#damaged(readChunkIds(chunks), signal);
     if (typeof path === 'string' && damaged.length > 0) {
+      const ids = damaged.map(({ chunk }) => chunk);
+      const patience = Math.min(typeof waitMs === 'number' ? waitMs : 0, LONGEST_WAIT_MS);
+      const isBack = this.#context.presence.awaitStored(ids, AbortSignal.any([signal, AbortSignal.timeout(patience)]));
       await announceLost(this.#context, { damaged, path: parseStorePath(path) }, signal);
+      await isBack;
+      if (patience > 0) damaged = await this.#damaged(ids, signal);
     }
     answer.end(JSON.stringify(damaged));
+  }
+
+  async #damaged(chunks: readonly ChunkId[], signal: AbortSignal): Promise<DamagedChunk[]> {
+    using _ = await this.#checks.acquire(1, signal);
+    return checkChunks(this.#context, chunks, signal);
   }
 }
 

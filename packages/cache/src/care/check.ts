@@ -8,10 +8,12 @@ import type { DamagedChunk } from './damage.ts';
 /**
  * Has the service check chunks.
  * @param request.path - a path that has them, whose holders are told what is damaged.
+ * @param request.waitMs - how long to wait until they have brought it back.
+ * @returns what is damaged still.
  */
 export async function check(
   jetstream: JetStream,
-  request: { chunks: readonly ChunkId[]; path?: StorePath },
+  request: { chunks: readonly ChunkId[]; path?: StorePath; waitMs?: number },
   signal: AbortSignal | undefined,
 ): Promise<DamagedChunk[]> {
   const question = { subject: SUBJECTS.check, body: JSON.stringify(request) };

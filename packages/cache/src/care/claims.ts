@@ -5,6 +5,7 @@ import type { JetStream } from '../jetstream.ts';
 import { narHashDigits } from '../layout.ts';
 import { maxBody } from '../payload.ts';
 import { isDoomed, type Needed } from './doomed.ts';
+import { storeHold } from './holds.ts';
 import { Journal } from './journal.ts';
 import { type PathRecord, pathRecord, storeClaim } from './path-record.ts';
 
@@ -16,7 +17,8 @@ const SHARED_LIFETIME_MS = CLAIM_LIFETIME_MS / 2;
 /**
  * Claims a path for a commit: from now on, no collection takes what the commit is about to verify, until the claim has
  * become a narinfo. A commit that fails leaves it: the next one finds it, and what the publisher sends again is safe too.
- * @param options.stored - the revision of the narinfo, when the path is listed: that is as good as a claim.
+ * @param options.stored - the revision of the narinfo, when the path is listed: that keeps the path and what it refers to. What
+ * is about to be listed may be other chunks, which are held then.
  * @returns the revision that the narinfo is to replace; undefined when another publisher has listed the path meanwhile.
  */
 export async function claimPath(
@@ -52,7 +54,9 @@ async function claim(
     const found = await pathRecord(jetstream, path, task);
     if (found?.state === 'listed') {
       if (found.info.storePath !== path) throw sameHash(path, found.info.storePath);
-      return found.seq === stored ? stored : undefined;
+      if (found.seq !== stored) return undefined;
+      await storeHold(jetstream, entry.manifest, task);
+      return stored;
     }
     if (found !== undefined && isShared(found, entry)) return found.seq;
     const entries = withOthers(found, entry, maxBody(jetstream.nc));

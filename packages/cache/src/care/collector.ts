@@ -1,5 +1,5 @@
 import type { JetStream } from '../jetstream.ts';
-import { CARE_STREAM, NARINFO_STREAM } from '../layout.ts';
+import { CARE_STREAM, NARINFO_STREAM, narHashDigits } from '../layout.ts';
 import { mapOrdered } from '../map-ordered.ts';
 import type { ChunkId } from '../chunk-id.ts';
 import { type StoredChunk, storedChunks } from './chunk-list.ts';
@@ -8,6 +8,7 @@ import { type Doomed, DOOMED_AT_ONCE, type DoomedMessage, spare } from './doomed
 import { Inventory } from './inventory.ts';
 import { Journal } from './journal.ts';
 import { deleteMessage } from './leader.ts';
+import type { ListedRecord, RemovedRecord } from './path-record.ts';
 import { outdatedPaths } from './retention.ts';
 import { readUsage } from './usage.ts';
 
@@ -30,8 +31,12 @@ export interface GarbageReport {
   readonly chunks: number;
   /** Bytes of these chunks, as they were stored. */
   readonly freedBytes: number;
-  /** Bytes of chunks that no path needs, but which are kept for a while: a later collection frees them. */
+  /** Bytes of chunks that no path needs, but which are kept until they are older than `graceMs`. */
   readonly laterBytes: number;
+  /** The grace that was given, in ms. */
+  readonly graceMs: number;
+  /** Bytes by which what is pinned, or is being pushed, exceeds `maxBytes`; 0 without one. */
+  readonly excessBytes: number;
   readonly keptPaths: number;
   /** Bytes of all chunks that stay. */
   readonly keptBytes: number;
@@ -81,19 +86,23 @@ class Collector {
 
     // What must stay whatever its age; then what retention lets go; then all the rest must stay as well.
     await inventory.markPaths([...inventory.pins.values()].flatMap(({ versions }) => versions.map((v) => v.storePath)));
+    const removed: RemovedRecord[] = [];
     for (const record of inventory.records.values()) {
-      if (record.state !== 'listed') await inventory.markRecord(record);
+      if (record.state === 'removed') removed.push(record);
+      else if (record.state !== 'listed') await inventory.markRecord(record);
     }
+    inventory.markHolds();
     const before = olderThan === undefined ? undefined : now - olderThan;
-    const outdated = await outdatedPaths(inventory, { used, chunks }, { before, maxBytes });
+    const { paths: outdated, excessBytes } = await outdatedPaths(inventory, { used, chunks }, { before, maxBytes });
     const leaving = new Set(outdated.map(({ key }) => key));
     const listed = inventory.listed();
     for (const record of listed) {
       if (!leaving.has(record.key)) await inventory.markRecord(record);
     }
-    /** Content that is not needed, but was until now. */
+    /** Content that is not needed, but was until a short time ago. */
     const late = { manifests: new Set<string>(), chunks: new Set<ChunkId>() };
-    if (grace > 0) await this.#addContent(inventory, outdated, late);
+    const justRemoved = removed.filter((record) => !inventory.isVoid(record));
+    if (grace > 0) await this.#addContent(inventory, [...outdated, ...justRemoved], late);
 
     const plan = this.#plan(inventory, { chunks, late, outdated });
     const laterBytes = sum(plan.later.map((id) => chunks.get(id)?.size ?? 0));
@@ -105,6 +114,8 @@ class Collector {
       chunks: done.chunks.length,
       freedBytes,
       laterBytes,
+      graceMs: grace,
+      excessBytes,
       keptPaths: listed.length - done.paths.length,
       keptBytes: sum([...chunks.values()].map(({ size }) => size)) - freedBytes,
     };
@@ -112,11 +123,11 @@ class Collector {
 
   async #addContent(
     inventory: Inventory,
-    outdated: Awaited<ReturnType<typeof outdatedPaths>>,
+    outdated: readonly (ListedRecord | RemovedRecord)[],
     late: { manifests: Set<string>; chunks: Set<ChunkId> },
   ): Promise<void> {
     for (const { info } of outdated) {
-      const digits = info.narHash.slice(info.narHash.indexOf(':') + 1);
+      const digits = narHashDigits(info.narHash);
       late.manifests.add(digits);
       for (const id of await inventory.chunksOf(digits)) late.chunks.add(id);
     }
@@ -189,13 +200,14 @@ class Collector {
     };
   }
 
-  /** Deletes records that keep nothing, and notes on the use of paths that are not listed. */
+  /** Deletes records and holds that keep nothing, and notes on the use of paths that are not listed. */
   async #deleteVoid(inventory: Inventory, used: ReadonlyMap<string, { readonly seq: number }>): Promise<void> {
     const records = [...inventory.records.values()].filter((record) => inventory.isVoid(record));
     const notes = [...used].filter(([key]) => inventory.records.get(key)?.state !== 'listed');
     const messages = [
       ...records.map(({ seq }) => ({ stream: NARINFO_STREAM, seq })),
       ...notes.map(([, { seq }]) => ({ stream: CARE_STREAM, seq })),
+      ...inventory.voidHolds().map(({ seq }) => ({ stream: CARE_STREAM, seq })),
     ];
     const remove = (message: { stream: string; seq: number }, signal: AbortSignal) =>
       deleteMessage(this.#jetstream, message, { action: 'delete what is outdated', signal });

@@ -65,9 +65,11 @@ async function checkChunk(
 }
 
 /**
- * Makes room beside what JetStream has under the name of a chunk and cannot read, since its own checksum is wrong: it deletes
- * no such message, and would refuse another one. That there is one chunk of a name at most is what storing them by
- * compare-and-set sees to.
+ * Makes room beside what JetStream has under the name of a chunk and cannot read, since its own checksum is wrong: it neither
+ * deletes nor purges such a message, and would refuse another one. That there is one chunk of a name at most is what storing
+ * them by compare-and-set sees to.
+ *
+ * The limit stays raised: were it lowered, JetStream would take away what it can, which is the chunk that was stored anew.
  * @returns whether there is such a message.
  */
 async function passUnreadable(jetstream: JetStream, chunk: ChunkId, task: Task): Promise<boolean> {

@@ -6,6 +6,7 @@ import { lastToken, MANIFEST_STREAM, MANIFEST_SUBJECTS, narHashDigits } from '..
 import { decodeManifest } from '../manifest.ts';
 import { leaderMessage, leaderMessages } from './leader.ts';
 import { CLAIM_LIFETIME_MS } from './claims.ts';
+import { type Hold, readHolds } from './holds.ts';
 import { type ListedRecord, type PathRecord, pathRecords } from './path-record.ts';
 import { type Pin, readPins } from './pins.ts';
 
@@ -24,6 +25,8 @@ export class Inventory {
   /** By the digits of the NAR hash, as they were at the beginning. */
   readonly manifests = new Map<string, StoredManifest>();
   readonly pins = new Map<string, Pin>();
+  /** As they were at the beginning. */
+  readonly holds: Hold[] = [];
   readonly needed = { paths: new Set<string>(), manifests: new Set<string>(), chunks: new Set<ChunkId>() };
 
   readonly #jetstream: JetStream;
@@ -33,6 +36,7 @@ export class Inventory {
   readonly #now: number;
   #nextRecord = 1;
   #nextPin = 1;
+  #nextHold = 1;
 
   /**
    * @param options.now - the time by the clock of the server.
@@ -46,6 +50,7 @@ export class Inventory {
     await inventory.#readPins();
     for await (const record of inventory.#newRecords()) inventory.records.set(record.key, record);
     if (options.manifests === false) return inventory;
+    inventory.holds.push(...(await inventory.#newHolds()));
     const region = { stream: MANIFEST_STREAM, subjects: MANIFEST_SUBJECTS };
     const task = { action: 'read the manifests', signal: options.signal, from: 1 };
     for await (const { subject, seq, data } of leaderMessages(jetstream, region, task)) {
@@ -75,12 +80,38 @@ export class Inventory {
     return state === 'empty' || (state === 'claimed' && time < this.#now - CLAIM_LIFETIME_MS);
   }
 
-  /** Takes in the records and pins that have come since, and marks what they need. */
+  /**
+   * The holds that keep nothing: those that were given up, and those of what has been listed since, which is kept for that, or
+   * was removed again.
+   */
+  voidHolds(): Hold[] {
+    const listedAt = new Map<NarHash, number>();
+    for (const record of this.records.values()) {
+      if (record.state !== 'listed' && record.state !== 'removed') continue;
+      const { narHash } = record.info;
+      listedAt.set(narHash, Math.max(record.time, listedAt.get(narHash) ?? 0));
+    }
+    return this.holds.filter(({ narHash, data, time }) => {
+      if (time < this.#now - CLAIM_LIFETIME_MS) return true;
+      const manifest = this.manifests.get(narHashDigits(narHash));
+      const isListed = manifest !== undefined && Buffer.compare(manifest.data, data) === 0;
+      return isListed && (listedAt.get(narHash) ?? 0) >= time;
+    });
+  }
+
+  /** Marks what holds keep, those that are void aside. */
+  markHolds(): void {
+    const gone = new Set(this.voidHolds());
+    for (const hold of this.holds) if (!gone.has(hold)) this.#markHold(hold);
+  }
+
+  /** Takes in the records, holds and pins that have come since, and marks what they need. */
   async refresh(): Promise<void> {
     for await (const record of this.#newRecords()) {
       this.records.set(record.key, record);
       await this.markRecord(record, { fresh: true });
     }
+    for (const hold of await this.#newHolds()) this.#markHold(hold);
     for (const pin of await this.#readPins()) await this.markPaths(pin.versions.map(({ storePath }) => storePath));
   }
 
@@ -139,6 +170,20 @@ export class Inventory {
       yield record;
       this.#nextRecord = Math.max(this.#nextRecord, record.seq + 1);
     }
+  }
+
+  #markHold({ chunks }: Hold): void {
+    for (const id of chunks) this.needed.chunks.add(id);
+  }
+
+  async #newHolds(): Promise<Hold[]> {
+    const task = { action: 'read what is held', signal: this.#signal, from: this.#nextHold };
+    const holds: Hold[] = [];
+    for await (const hold of readHolds(this.#jetstream, task)) {
+      holds.push(hold);
+      this.#nextHold = Math.max(this.#nextHold, hold.seq + 1);
+    }
+    return holds;
   }
 
   async #readPins(): Promise<Pin[]> {

@@ -29,7 +29,7 @@ export interface ListedRecord extends StoredRecord {
   readonly info: NarInfo;
 }
 
-interface RemovedRecord extends StoredRecord {
+export interface RemovedRecord extends StoredRecord {
   readonly state: 'removed';
   readonly text: string;
   readonly info: NarInfo;

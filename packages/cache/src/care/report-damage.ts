@@ -5,19 +5,22 @@ import type { JetStream } from '../jetstream.ts';
 import { check } from './check.ts';
 
 /**
- * Tells the service of a chunk that could not be read, so that those who hold the path can bring it back. Other errors are
- * none of its business.
+ * Tells the service of a chunk that could not be read, so that those who hold the path can bring it back, and waits for that.
+ * Other errors are none of its business.
+ * @param options.waitMs - how long at most.
+ * @returns whether the chunk can be read now.
  */
 export async function reportDamage(
   jetstream: JetStream,
-  { error, path }: { error: unknown; path: StorePath },
+  { error, path, waitMs }: { error: unknown; path: StorePath; waitMs: number },
   signal: AbortSignal | undefined,
-): Promise<void> {
-  if (!(error instanceof CacheError) || error.chunk === undefined || !isChunkId(error.chunk)) return;
+): Promise<boolean> {
+  if (!(error instanceof CacheError) || error.chunk === undefined || !isChunkId(error.chunk)) return false;
   try {
-    await check(jetstream, { chunks: [error.chunk], path }, signal);
+    return (await check(jetstream, { chunks: [error.chunk], path, waitMs }, signal)).length === 0;
   } catch (failure) {
     // The reader gets the error that it is about; a service that cannot be told will be by the next reader.
-    if (!(failure instanceof CacheError) && signal?.aborted !== true) throw failure;
+    if (failure instanceof CacheError || signal?.aborted === true) return false;
+    throw failure;
   }
 }

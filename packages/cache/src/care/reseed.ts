@@ -1,17 +1,27 @@
 import type { PathSource, StorePath } from '@nex-nix/nix';
 import { call } from '../call.ts';
-import type { ChunkId } from '../chunk-id.ts';
+import { type ChunkId, chunkIdOf } from '../chunk-id.ts';
+import { putChunk } from '../chunk-store.ts';
 import { decodeEntries, decodeEntry } from '../entry.ts';
+import { HASH_PART_SIZE } from '../hash-scanner.ts';
 import type { JetStream } from '../jetstream.ts';
+import type { Manifest } from '../manifest.ts';
+import { mapOrdered } from '../map-ordered.ts';
+import { decodeMentions } from '../mentions.ts';
 import { encodePaths, SUBJECTS } from '../protocol.ts';
-import { sendChunks } from '../push.ts';
-import { CHECKS_PER_REQUEST } from './damage.ts';
+import { Compressor } from '../zstd.ts';
 import { check } from './check.ts';
+import { CHECKS_PER_REQUEST } from './damage.ts';
+
+/** Chunks sent at once. */
+const WINDOW = 4;
 
 /**
- * Brings lost chunks of a path back from a source that has the path with the same content: cut in the same way, its NAR
- * gives the same chunks.
- * @returns the chunks that are whole now.
+ * Brings lost chunks of a path back from a source that has the path with the same content, and with them all others that the
+ * path has lost. Its NAR is cut where the manifest says, and blanked where the manifest says: whoever listed it, and by
+ * whichever rules, these are the chunks.
+ * @param request.chunks - those that are known to be lost.
+ * @returns those of them that are whole now.
  */
 export async function reseed(
   jetstream: JetStream,
@@ -24,28 +34,89 @@ export async function reseed(
   const answer = await call(jetstream, question, { action: `look up "${path}"`, signal });
   const listed = decodeEntries(answer).map((entry) => decodeEntry(entry, path))[0];
   if (listed === undefined || listed.info.narHash !== info.narHash) return [];
-  // What is stored was cut by the same rule, but not of necessity normalised.
-  const normalise = listed.manifest.mentions !== undefined;
-  // References say what is normalised: those that the cache has count.
-  const { references } = listed.info;
-  let damaged = new Set(chunks);
-  // The second time all of them: a service may not have heard yet that they are lost.
-  for (const evenIfPresent of [false, true]) {
-    await sendChunks(jetstream, { source, info: { ...info, references } }, { signal, normalise, evenIfPresent });
-    damaged = await damagedOf(jetstream, chunks, signal);
-    if (damaged.size === 0) break;
+  const { manifest } = listed;
+  const lost = await damagedOf(jetstream, new Set(manifest.chunks.map(({ id }) => id)), signal);
+  if (lost.size === 0) return [...chunks];
+
+  using compressor = new Compressor();
+  const sent = new Set<ChunkId>();
+  const send = async ({ id, bytes }: Piece, inner: AbortSignal) =>
+    putChunk(jetstream, { id, bytes }, { compressor, signal: inner });
+  const wanted: Piece[] = [];
+  const flush = async () => {
+    const puts = mapOrdered(wanted.splice(0), send, { window: WINDOW, signal });
+    while ((await puts.next()).done !== true);
+  };
+  for await (const bytes of storedPieces(source.nar(info, { signal }), manifest)) {
+    const id = chunkIdOf(bytes);
+    // What is not one of the chunks is of a source whose NAR is not what it says.
+    if (!lost.has(id) || sent.has(id)) continue;
+    sent.add(id);
+    wanted.push({ id, bytes });
+    if (wanted.length === WINDOW) await flush();
   }
+  await flush();
+  const damaged = await damagedOf(jetstream, chunks, signal);
   return chunks.filter((chunk) => !damaged.has(chunk));
+}
+
+interface Piece {
+  readonly id: ChunkId;
+  readonly bytes: Uint8Array;
+}
+
+/** A NAR in the pieces that its manifest lists, with fillers where the manifest has mentions. */
+async function* storedPieces(
+  nar: AsyncIterable<Uint8Array>,
+  { chunks, mentions, narSize }: Manifest,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const places = mentions === undefined ? undefined : decodeMentions(mentions, narSize);
+  let place = places?.next().value ?? undefined;
+  let at = 0;
+  for await (const bytes of pieces(nar, chunks)) {
+    const from = at;
+    at += bytes.length;
+    for (; place !== undefined && place.start < at; place = places?.next().value ?? undefined) {
+      const end = place.start + HASH_PART_SIZE;
+      // One may lie across the border of two pieces.
+      bytes.fill(0, Math.max(place.start - from, 0), Math.min(end, at) - from);
+      if (end > at) break;
+    }
+    yield bytes;
+  }
+}
+
+/** Copies of the bytes of a source, in pieces of these sizes; what is left over is dropped. */
+async function* pieces(
+  source: AsyncIterable<Uint8Array>,
+  chunks: readonly { readonly size: number }[],
+): AsyncGenerator<Buffer, void, undefined> {
+  let index = 0;
+  let piece = Buffer.alloc(chunks[0]?.size ?? 0);
+  let filled = 0;
+  for await (const bytes of source) {
+    for (let used = 0; used < bytes.length && index < chunks.length;) {
+      const part = bytes.subarray(used, used + piece.length - filled);
+      piece.set(part, filled);
+      used += part.length;
+      filled += part.length;
+      if (filled < piece.length) continue;
+      yield piece;
+      piece = Buffer.alloc(chunks[++index]?.size ?? 0);
+      filled = 0;
+    }
+  }
 }
 
 async function damagedOf(
   jetstream: JetStream,
-  chunks: readonly ChunkId[],
+  chunks: Iterable<ChunkId>,
   signal: AbortSignal | undefined,
 ): Promise<Set<ChunkId>> {
   const damaged = new Set<ChunkId>();
-  for (let at = 0; at < chunks.length; at += CHECKS_PER_REQUEST) {
-    const page = chunks.slice(at, at + CHECKS_PER_REQUEST);
+  const all = [...chunks];
+  for (let at = 0; at < all.length; at += CHECKS_PER_REQUEST) {
+    const page = all.slice(at, at + CHECKS_PER_REQUEST);
     for (const { chunk } of await check(jetstream, { chunks: page }, signal)) damaged.add(chunk);
   }
   return damaged;

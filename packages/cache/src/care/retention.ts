@@ -13,6 +13,13 @@ export interface Limits {
   readonly maxBytes: number | undefined;
 }
 
+/** What retention lets go, and what it cannot. */
+interface Outdated {
+  readonly paths: ListedRecord[];
+  /** Bytes by which the chunks of what must stay exceed {@link Limits.maxBytes}. */
+  readonly excessBytes: number;
+}
+
 /**
  * The listed paths that are to go, in an order in which none is listed without what it refers to: what refers to others
  * before them. What the inventory has marked stays.
@@ -24,8 +31,8 @@ export async function outdatedPaths(
     readonly chunks: ReadonlyMap<ChunkId, StoredChunk>;
   },
   { before, maxBytes }: Limits,
-): Promise<ListedRecord[]> {
-  if (before === undefined && maxBytes === undefined) return [];
+): Promise<Outdated> {
+  if (before === undefined && maxBytes === undefined) return { paths: [], excessBytes: 0 };
   const ordered = referrersFirst(inventory.listed());
   const lastUsed = usedLast(ordered, state.used);
   const rank = new Map(ordered.map(({ key }, i) => [key, i]));
@@ -35,7 +42,7 @@ export async function outdatedPaths(
     .filter(({ key }) => !inventory.needed.paths.has(key))
     .sort((a, b) => time(a) - time(b) || (rank.get(a.key) ?? 0) - (rank.get(b.key) ?? 0));
   const expired = before === undefined ? 0 : candidates.filter((record) => time(record) < before).length;
-  if (maxBytes === undefined) return candidates.slice(0, expired);
+  if (maxBytes === undefined) return { paths: candidates.slice(0, expired), excessBytes: 0 };
 
   const size = await SharedSize.of(inventory, ordered, state.chunks);
   let count = 0;
@@ -44,7 +51,7 @@ export async function outdatedPaths(
     await size.remove(record);
     count++;
   }
-  return candidates.slice(0, count);
+  return { paths: candidates.slice(0, count), excessBytes: Math.max(0, size.bytes - maxBytes) };
 }
 
 /** Bytes of the chunks that at least one of the paths has. */
