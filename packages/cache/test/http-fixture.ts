@@ -42,8 +42,13 @@ export interface NixMachine extends AsyncDisposable {
   readonly source: NixStore;
   nix(...args: readonly string[]): Promise<{ stdout: string; stderr: string }>;
   run(command: string, ...args: readonly string[]): Promise<{ stdout: string; stderr: string }>;
-  /** Registers paths with these files. */
-  add(name: string, files: Readonly<Record<string, Buffer | string>>, references?: StorePath[]): Promise<StorePath>;
+  /** Registers a path with these files; `path` says which, for files that name it themselves. */
+  add(
+    name: string,
+    files: Readonly<Record<string, Buffer | string>>,
+    references?: StorePath[],
+    path?: StorePath,
+  ): Promise<StorePath>;
 }
 
 export async function nixMachine(nix: RealNix, { token = TOKEN }: { token?: string } = {}): Promise<NixMachine> {
@@ -67,8 +72,7 @@ export async function nixMachine(nix: RealNix, { token = TOKEN }: { token?: stri
     source: new NixStore({ root, env }),
     nix: (...args) => execute('nix', ...args),
     run: execute,
-    async add(name, files, references = []) {
-      const path = storePathFromBaseName(`${encodeNixBase32(randomBytes(20))}-${name}`);
+    async add(name, files, references = [], path = newStorePath(name)) {
       for (const [file, content] of Object.entries(files)) {
         const target = join(root, path, file);
         await mkdir(dirname(target), { recursive: true });
@@ -83,6 +87,18 @@ export async function nixMachine(nix: RealNix, { token = TOKEN }: { token?: stri
     },
     [Symbol.asyncDispose]: () => dir[Symbol.asyncDispose](),
   };
+}
+
+/** A store path that nobody has. */
+export function newStorePath(name: string): StorePath {
+  return storePathFromBaseName(`${encodeNixBase32(randomBytes(20))}-${name}`);
+}
+
+/** Uploads a file, the body at once. */
+export async function putBytes(url: string, body: Uint8Array | string): Promise<{ status: number; text: string }> {
+  const headers = { authorization: `Bearer ${TOKEN}` };
+  const answer = await fetch(url, { method: 'PUT', headers, body: Buffer.from(body) });
+  return { status: answer.status, text: await answer.text() };
 }
 
 /** `app` refers to `lib`, and both name it; `lib` is of several chunks, so that its length is not known at first. */

@@ -1,13 +1,18 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { NatsConnection } from '@nats-io/nats-core';
 import { decompress, formatNarInfo, formatNarListing, listNar, type NarInfo, STORE_DIR } from '@nex-nix/nix';
+import { hold } from '../care/holds.ts';
+import type { ChunkId } from '../chunk-id.ts';
+import { CacheError } from '../errors.ts';
 import { type JetStream, openJetStream } from '../jetstream.ts';
+import type { Logger } from '../logger.ts';
 import type { NatsCache } from '../nats-cache.ts';
 import { Semaphore } from '../semaphore.ts';
 import { Compressor } from '../zstd.ts';
 import { type AccessOptions, authorize } from './authorization.ts';
 import { bodyOf, gather } from './body.ts';
 import { getLog, LOG_SIZE_MAX, putLog } from './build-logs.ts';
+import { DamageReports, isDamage } from './damage-reports.ts';
 import { NarIndex } from './nar-index.ts';
 import { receiveNar } from './receive-nar.ts';
 import { receiveNarInfo } from './receive-narinfo.ts';
@@ -28,8 +33,10 @@ interface DoorOptions extends AccessOptions {
   priority?: number | undefined;
   compression?: 'none' | 'zstd' | undefined;
   maxUploadSize?: number | undefined;
+  normaliseUploads?: boolean | undefined;
   idleTimeout?: number | undefined;
   upstreams?: UpstreamOptions | undefined;
+  logger?: Logger | undefined;
 }
 
 type WriteRoute = Exclude<Route, { kind: 'cache-info' }>;
@@ -56,6 +63,7 @@ export class Door implements Disposable {
   readonly #cache: NatsCache;
   readonly #options: DoorOptions;
   readonly #index: NarIndex;
+  readonly #damage: DamageReports;
   readonly #upstreams: Upstreams | undefined;
   readonly #compressor = new Compressor();
   readonly #frameSizes = new RecentMap<string, number>(FRAME_SIZES);
@@ -75,6 +83,7 @@ export class Door implements Disposable {
     this.#cache = cache;
     this.#options = options;
     this.#index = new NarIndex(jetstream);
+    this.#damage = new DamageReports(jetstream, options.logger);
     this.#upstreams = options.upstreams === undefined ? undefined : new Upstreams(cache, options.upstreams);
     this.#idleTimeout = options.idleTimeout ?? DEFAULT_IDLE_TIMEOUT;
     this.#maxUpload = options.maxUploadSize ?? DEFAULT_MAX_UPLOAD;
@@ -108,7 +117,19 @@ export class Door implements Disposable {
     }
   }
 
-  async #read(exchange: Exchange, { route, wanted }: { route: Route; wanted: string | null }): Promise<void> {
+  async #read(exchange: Exchange, what: { route: Route; wanted: string | null }): Promise<void> {
+    try {
+      await this.#send(exchange, what);
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      this.#damage.log(error);
+      if (exchange.response.headersSent) throw error;
+      // A client then goes on to its next cache, or builds; what is answered by 500 it asks for again and again, and gives up.
+      throw new Refusal(404, error.message, { cause: error });
+    }
+  }
+
+  async #send(exchange: Exchange, { route, wanted }: { route: Route; wanted: string | null }): Promise<void> {
     const { signal } = exchange;
     switch (route.kind) {
       case 'cache-info': {
@@ -133,13 +154,26 @@ export class Door implements Disposable {
         return sendText(exchange, text, 'text/plain; charset=utf-8');
       }
       case 'nar': {
-        const nar = await this.#index.nar(route.file, signal);
-        if (nar === undefined) throw notFound();
         using _ = await this.#downloads.acquire(1, signal);
-        const reader = { jetstream: this.#jetstream, compressor: this.#compressor, frameSizes: this.#frameSizes };
-        return sendNar(exchange, { reader, nar, idleTimeout: this.#idleTimeout });
+        return this.#sendNar(exchange, route.file);
       }
     }
+  }
+
+  async #sendNar(exchange: Exchange, file: NarFile): Promise<void> {
+    const { request, signal } = exchange;
+    const nar = await this.#index.nar(file, signal);
+    if (nar === undefined) throw notFound();
+    let healing: Promise<boolean> | undefined;
+    // Once for all chunks, which are looked at together.
+    const onDamage = (error: unknown) => (healing ??= this.#damage.heal(error, nar, signal));
+    if (nar.lacks !== undefined) {
+      const error = lost(nar.lacks, file);
+      // An uploader asks by HEAD, and brings it back itself.
+      if (request.method === 'HEAD' || !(await onDamage(error))) throw error;
+    }
+    const reader = { jetstream: this.#jetstream, compressor: this.#compressor, frameSizes: this.#frameSizes, onDamage };
+    await sendNar(exchange, { reader, nar, idleTimeout: this.#idleTimeout });
   }
 
   async #find(hashPart: string, signal: AbortSignal): Promise<NarInfo> {
@@ -186,10 +220,20 @@ export class Door implements Disposable {
     const body = bodyOf(request, { idleTimeout: this.#idleTimeout, maxSize: this.#maxUpload, signal });
     const received = await receiveNar(
       this.#jetstream,
-      { file, body, maxNarSize: EXPANSION_MAX * this.#maxUpload },
+      {
+        file,
+        body,
+        maxNarSize: EXPANSION_MAX * this.#maxUpload,
+        normalise: this.#options.normaliseUploads ?? false,
+      },
       signal,
     );
     await this.#index.aliases.put(file.name, received, signal);
+    // Until its narinfo comes, nothing else says that its chunks are needed.
+    if (await hold(this.#jetstream, received.manifest, { action: `keep "${file.name}"`, signal })) return;
+    await this.#index.aliases.drop(file.name, signal);
+    const why = 'a collection has removed what it has in common with others meanwhile';
+    throw new Refusal(424, `Cannot take "${file.name}": ${why}\nCopy the path again`);
   }
 
   async #receiveSmall(
@@ -224,6 +268,13 @@ export class Door implements Disposable {
       this.#waitingUploads--;
     }
   }
+}
+
+function lost(chunk: ChunkId, { name }: NarFile): CacheError {
+  return new CacheError('CACHE_CHUNK_MISSING', `Cannot send "${name}": the cache has lost its chunk "${chunk}"`, {
+    chunk,
+    hint: 'Run nex cache verify --repair where its path is',
+  });
 }
 
 function notFound(): Refusal {

@@ -1,10 +1,6 @@
 import type { StorePath } from '@nex-nix/nix';
 import type { Entry } from '../entry.ts';
 import type { IndexStore } from '../index-store.ts';
-import { mapOrdered } from '../map-ordered.ts';
-
-/** Paths looked up at once. */
-const WINDOW = 32;
 
 /** The entries of the paths with these hash parts that the cache has, in the same order; `note` is told of each. */
 export async function* foundEntries(
@@ -12,8 +8,7 @@ export async function* foundEntries(
   hashParts: readonly string[],
   { note, signal }: { note: (path: StorePath) => void; signal: AbortSignal },
 ): AsyncGenerator<Entry> {
-  const lookUp = (hashPart: string, inner: AbortSignal) => index.entryByHash(hashPart, inner);
-  for await (const found of mapOrdered(hashParts, lookUp, { window: WINDOW, signal })) {
+  for await (const found of index.entriesByHash(hashParts, signal)) {
     if (found === undefined) continue;
     note(found.info.storePath);
     yield found.entry;

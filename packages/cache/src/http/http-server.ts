@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { NatsConnection } from '@nats-io/nats-core';
 import type { PublicKey } from '@nex-nix/nix';
@@ -23,6 +24,10 @@ export interface CacheHttpServerOptions extends AccessOptions {
   compression?: 'none' | 'zstd' | undefined;
   /** Bytes that an uploaded file may have. @default 8 GiB */
   maxUploadSize?: number | undefined;
+  /** Stores what is uploaded without store hashes, so that a build that differs in these only adds next to nothing. @default false */
+  normaliseUploads?: boolean | undefined;
+  /** Speaks HTTPS with this certificate, the chain up to its authority included, and its key. Both PEM. @default HTTP */
+  tls?: { readonly cert: string; readonly key: string } | undefined;
   /** After which a client that neither sends nor takes anything is given up. @default 60000 */
   idleTimeout?: number | undefined;
   /** Caches that are asked for what this one lacks. @default none */
@@ -43,7 +48,7 @@ const LINGER_MS = 10_000;
  * several may run, anywhere. The connection stays the caller's.
  */
 export class CacheHttpServer implements AsyncDisposable {
-  /** `http://host:port` */
+  /** `http://host:port`, or `https://…` */
   readonly url: string;
   /** The key that the cache signs with: for `trusted-public-keys` of clients. */
   readonly publicKey: PublicKey;
@@ -56,12 +61,12 @@ export class CacheHttpServer implements AsyncDisposable {
 
   /**
    * Finds the cache of the connection's account, and listens.
-   * @throws {@link CacheError} as `NatsCache.open`; `CACHE_LISTEN_FAILED`
+   * @throws {@link CacheError} as `NatsCache.open`; `CACHE_LISTEN_FAILED`; `CACHE_TLS_INVALID`
    */
   static async start(nc: NatsConnection, options: CacheHttpServerOptions = {}): Promise<CacheHttpServer> {
+    const server = newServer(options);
     const cache = await NatsCache.open(nc, { signal: options.signal });
     const door = await Door.open(nc, cache, options);
-    const server = createServer({ requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS });
     try {
       await listen(server, options);
     } catch (error) {
@@ -87,7 +92,8 @@ export class CacheHttpServer implements AsyncDisposable {
     this.#logger = options.logger;
     this.publicKey = cache.publicKey;
     const { address, port, family } = server.address() as AddressInfo;
-    this.url = `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
+    const scheme = options.tls === undefined ? 'http' : 'https';
+    this.url = `${scheme}://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
     server.on('request', (request, response) => this.#run(request, response, false));
     server.on('checkContinue', (request, response) => this.#run(request, response, true));
   }
@@ -164,6 +170,20 @@ function refuse(
   const timer = setTimeout(() => request.socket.destroy(), LINGER_MS);
   for (const event of ['end', 'close']) request.once(event, () => clearTimeout(timer));
   request.resume();
+}
+
+function newServer({ tls }: CacheHttpServerOptions): Server {
+  const options = { requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS };
+  if (tls === undefined) return createServer(options);
+  try {
+    return createTlsServer({ ...options, ...tls });
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new CacheError('CACHE_TLS_INVALID', `Cannot use the certificate and the key for HTTPS: ${why}`, {
+      cause,
+      hint: 'Give the certificate, or its chain, and the private key that belongs to it as PEM, without a passphrase',
+    });
+  }
 }
 
 async function listen(server: Server, { host = '127.0.0.1', port = 0 }: CacheHttpServerOptions): Promise<void> {

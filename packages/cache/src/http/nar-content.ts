@@ -1,13 +1,14 @@
+import type { StorePath } from '@nex-nix/nix';
 import { chunkIdOf } from '../chunk-id.ts';
 import { readChunks } from '../chunk-store.ts';
 import { CacheError } from '../errors.ts';
 import { type JetStream, lastMessage } from '../jetstream.ts';
 import { CHUNK_STREAM, chunkSubject, CODEC_HEADER } from '../layout.ts';
-import type { ChunkRef } from '../manifest.ts';
+import { type ChunkRef, chunkStarts } from '../manifest.ts';
 import { mapOrdered } from '../map-ordered.ts';
+import { MentionPlaces } from '../mentions.ts';
 import type { Compressor } from '../zstd.ts';
 import type { ByteRange } from './byte-range.ts';
-import { chunkMentions, restoreMentions } from './chunk-mentions.ts';
 import { encode } from './codec.ts';
 import type { KnownNar } from './nar-index.ts';
 import type { RecentMap } from './recent-map.ts';
@@ -19,6 +20,8 @@ export interface NarReader {
   readonly compressor: Compressor;
   /** Sizes of the zstd frames that were seen, by {@link frameKey}. */
   readonly frameSizes: RecentMap<string, number>;
+  /** Told of a chunk that cannot be read. Resolves with whether it can be by now. */
+  readonly onDamage: (error: unknown) => Promise<boolean>;
 }
 
 /** The bytes of a file, as it is sent. */
@@ -55,13 +58,14 @@ export async function measuredContent(reader: NarReader, nar: KnownNar, signal: 
 }
 
 function plainContent(reader: NarReader, nar: KnownNar): NarContent {
-  const mentions = chunkMentions(nar.manifest);
+  const mentions = new MentionPlaces(nar.manifest);
   const { chunks } = nar.manifest;
+  const starts = chunkStarts(nar.manifest);
   return piecewise(
     chunks.map(({ size }) => size),
     async (index, signal) => {
       const bytes = await chunkBytes(reader, nar, { chunk: chunkAt(chunks, index), signal });
-      return restoreMentions(bytes, mentions().get(index));
+      return mentions.restore(bytes, starts[index] ?? 0);
     },
   );
 }
@@ -72,18 +76,18 @@ function plainContent(reader: NarReader, nar: KnownNar): NarContent {
  */
 function frames(reader: NarReader, nar: KnownNar): NarContent {
   const { chunks, narHash } = nar.manifest;
-  const mentions = chunkMentions(nar.manifest);
+  const mentions = new MentionPlaces(nar.manifest);
+  const starts = chunkStarts(nar.manifest);
   const frameKey = (index: number) =>
     nar.manifest.mentions === undefined ? chunkAt(chunks, index).id : `${narHash}/${index}`;
   const sizes = chunks.map((_, index) => reader.frameSizes.get(frameKey(index)));
   const known = sizes.every((size) => size !== undefined) ? sizes : undefined;
   return piecewise(known ?? chunks.length, async (index, signal) => {
-    const edits = mentions().get(index);
     const chunk = chunkAt(chunks, index);
-    const frame =
-      edits === undefined
-        ? await storedFrame(reader, nar, { chunk, signal })
-        : await newFrame(reader, restoreMentions(await chunkBytes(reader, nar, { chunk, signal }), edits));
+    const start = starts[index] ?? 0;
+    const frame = mentions.isIn(start, start + chunk.size)
+      ? await newFrame(reader, mentions.restore(await chunkBytes(reader, nar, { chunk, signal }), start))
+      : await storedFrame(reader, nar, { chunk, signal });
     reader.frameSizes.set(frameKey(index), frame.length);
     return frame;
   });
@@ -141,7 +145,8 @@ interface ChunkTask {
 /** The content of a chunk, verified. */
 async function chunkBytes(reader: NarReader, nar: KnownNar, { chunk, signal }: ChunkTask): Promise<Uint8Array> {
   const alone = { narHash: nar.manifest.narHash, narSize: chunk.size, chunks: [chunk] };
-  const pieces = await Array.fromAsync(readChunks(reader.jetstream, alone, { path: nar.path, signal }));
+  const task = { path: nameOf(nar), signal, onDamage: reader.onDamage };
+  const pieces = await Array.fromAsync(readChunks(reader.jetstream, alone, task));
   return pieces[0] ?? Buffer.alloc(0);
 }
 
@@ -149,7 +154,7 @@ async function chunkBytes(reader: NarReader, nar: KnownNar, { chunk, signal }: C
 async function storedFrame(reader: NarReader, nar: KnownNar, { chunk, signal }: ChunkTask): Promise<Uint8Array> {
   const { id } = chunk;
   const where = { stream: CHUNK_STREAM, subject: chunkSubject(id) };
-  const task = { action: `fetch chunk "${id}" of "${nar.path}"`, signal };
+  const task = { action: `fetch chunk "${id}" of "${nameOf(nar)}"`, signal };
   const message = await lastMessage(reader.jetstream, where, task);
   const codec = message?.headers.get(CODEC_HEADER);
   if (message !== undefined && codec === 'zstd') return message.data;
@@ -161,6 +166,11 @@ async function storedFrame(reader: NarReader, nar: KnownNar, { chunk, signal }: 
 async function newFrame({ compressor }: NarReader, bytes: Uint8Array): Promise<Uint8Array> {
   const frame = await compressor.compress(bytes);
   return frame.length < bytes.length ? frame : rawFrame(bytes);
+}
+
+/** For messages. Who asks for a NAR asked for the narinfo before, though perhaps elsewhere; then the hash must do. */
+function nameOf({ path, manifest }: KnownNar): StorePath {
+  return path ?? (manifest.narHash as string as StorePath);
 }
 
 function chunkAt(chunks: readonly ChunkRef[], index: number): ChunkRef {

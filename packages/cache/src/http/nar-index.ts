@@ -1,7 +1,7 @@
 import { type NarHash, type NarInfo, parseNarHash, type StorePath } from '@nex-nix/nix';
 import { unpackBits } from '../bitmap.ts';
 import { call } from '../call.ts';
-import { packChunkIds } from '../chunk-id.ts';
+import { type ChunkId, packChunkIds } from '../chunk-id.ts';
 import { decodeEntries, decodeEntry } from '../entry.ts';
 import { CacheError } from '../errors.ts';
 import { type JetStream, lastMessage } from '../jetstream.ts';
@@ -12,13 +12,15 @@ import { RecentMap } from './recent-map.ts';
 import type { Compression, NarFile } from './routes.ts';
 import { UploadAliases } from './upload-aliases.ts';
 
-/** A NAR whose chunks are all there. */
+/** A NAR that is stored. */
 export interface KnownNar {
   readonly manifest: Manifest;
   /** How the file that was asked for is compressed. */
   readonly compression: Compression;
-  /** A path that has this NAR, for messages. */
-  readonly path: StorePath;
+  /** A path that has this NAR, as far as one has been asked for here. */
+  readonly path: StorePath | undefined;
+  /** A chunk that the cache has lost. */
+  readonly lacks: ChunkId | undefined;
 }
 
 /** Chunks in all remembered manifests together: about 15 MB. */
@@ -54,17 +56,18 @@ export class NarIndex {
     return this.#manifests.get(narHash) ?? (await this.#fetch(narHash, signal));
   }
 
-  /** The NAR in a file, or undefined when there is no such file, or it lacks a chunk. */
+  /** The NAR in a file, or undefined when there is no such file. */
   async nar(file: NarFile, signal: AbortSignal): Promise<KnownNar | undefined> {
     const found = await this.#byHash(file, signal);
     if (found !== undefined) return found;
     const alias = await this.aliases.get(file.name, signal);
     if (alias === undefined) return undefined;
     const { manifest, compression } = alias;
-    const path = this.#nameOf(manifest.narHash);
-    if (await this.#isWhole(manifest, signal)) return { manifest, compression, path };
+    const { narHash } = manifest;
+    const lacks = await this.#lacking(manifest, signal);
     // The cache may have the same NAR in other pieces, and have collected these.
-    return this.#ofHash(manifest.narHash, compression, signal);
+    const other = lacks === undefined ? undefined : await this.#ofHash(narHash, compression, signal);
+    return other ?? { manifest, compression, path: this.#names.get(narHash), lacks };
   }
 
   async #byHash({ hash, compression }: NarFile, signal: AbortSignal): Promise<KnownNar | undefined> {
@@ -75,13 +78,14 @@ export class NarIndex {
   async #ofHash(narHash: NarHash, compression: Compression, signal: AbortSignal): Promise<KnownNar | undefined> {
     const known = await this.manifest(narHash, signal);
     if (known === undefined) return undefined;
-    const path = this.#nameOf(narHash);
-    if (await this.#isWhole(known, signal)) return { manifest: known, compression, path };
+    const path = this.#names.get(narHash);
+    const lacks = await this.#lacking(known, signal);
+    if (lacks === undefined) return { manifest: known, compression, path, lacks };
     // It may have been collected, and pushed again in other pieces.
     this.#manifests.delete(narHash);
     const fresh = await this.#fetch(narHash, signal);
-    if (fresh === undefined || !(await this.#isWhole(fresh, signal))) return undefined;
-    return { manifest: fresh, compression, path };
+    if (fresh === undefined) return undefined;
+    return { manifest: fresh, compression, path, lacks: await this.#lacking(fresh, signal) };
   }
 
   async #fetch(narHash: NarHash, signal: AbortSignal): Promise<Manifest | undefined> {
@@ -96,7 +100,8 @@ export class NarIndex {
     return manifest;
   }
 
-  async #isWhole({ chunks }: Manifest, signal: AbortSignal): Promise<boolean> {
+  /** The first chunk that is not stored. */
+  async #lacking({ chunks }: Manifest, signal: AbortSignal): Promise<ChunkId | undefined> {
     for (let at = 0; at < chunks.length; at += IDS_PER_REQUEST) {
       const page = chunks.slice(at, at + IDS_PER_REQUEST);
       const question = { subject: SUBJECTS.have, body: packChunkIds(page.map(({ id }) => id)) };
@@ -104,19 +109,14 @@ export class NarIndex {
       const bits = unpackBits(await call(this.#jetstream, question, task), page.length) ?? [];
       for (const [i, chunk] of page.entries()) {
         // The service that answered may not have heard yet of what another one has accepted.
-        if (bits[i] !== true && !(await this.#isStored(chunk, signal))) return false;
+        if (bits[i] !== true && !(await this.#isStored(chunk, signal))) return chunk.id;
       }
     }
-    return true;
+    return undefined;
   }
 
   async #isStored({ id }: ChunkRef, signal: AbortSignal): Promise<boolean> {
     const where = { stream: CHUNK_STREAM, subject: chunkSubject(id) };
     return (await lastMessage(this.#jetstream, where, { action: `look for chunk "${id}"`, signal })) !== undefined;
-  }
-
-  /** Who asks for a NAR asked for the narinfo before, though perhaps elsewhere; then the hash must do. */
-  #nameOf(narHash: NarHash): StorePath {
-    return this.#names.get(narHash) ?? (narHash as string as StorePath);
   }
 }

@@ -4,60 +4,63 @@ import { ChunkUploader } from '../chunk-uploader.ts';
 import { cutChunks } from '../fastcdc.ts';
 import type { JetStream } from '../jetstream.ts';
 import type { ChunkRef } from '../manifest.ts';
-import { TaskGroup } from '../task-group.ts';
 import { Refusal } from './refusal.ts';
 import type { Compression, NarFile } from './routes.ts';
 import type { UploadAlias } from './upload-aliases.ts';
+import { UploadNormaliser } from './upload-normaliser.ts';
 
 const GZIP_MAGIC = [0x1f, 0x8b];
+
+/** A file that comes. */
+interface Upload {
+  readonly file: NarFile;
+  readonly body: AsyncIterable<Uint8Array>;
+  /** In bytes. */
+  readonly maxNarSize: number;
+  readonly normalise: boolean;
+}
 
 /**
  * Takes a file with a NAR: decompresses it, reads it strictly, cuts it into chunks, and stores those that the cache lacks, all
  * in one pass and in constant memory. Of a NAR that is not one, or not the file that the name says, chunks may stay, which
  * nothing refers to.
  *
+ * @param upload.normalise - whether store hashes are blanked before it is cut.
  * @throws {@link Refusal} 422 when the name is not the hash of the file; `NixError` when there is no NAR in it; `CacheError`
  */
 export async function receiveNar(
   jetstream: JetStream,
-  { file, body, maxNarSize }: { file: NarFile; body: AsyncIterable<Uint8Array>; maxNarSize: number },
+  { file, body, maxNarSize, normalise }: Upload,
   outer: AbortSignal,
 ): Promise<UploadAlias> {
   const fileHash = createHash('sha256');
   const { compression, source } = await sniff(hashed(body, fileHash), file.compression ?? 'none');
-  const narHash = createHash('sha256');
-  const nar = checkedNar(hashed(decompress(source, compression, { origin: file.name }), narHash), {
+  // Of a file that is the NAR itself there is one hash.
+  const narHash = compression === 'none' ? undefined : createHash('sha256');
+  const content = decompress(source, compression, { origin: file.name });
+  const nar = checkedNar(narHash === undefined ? content : hashed(content, narHash), {
     maxSize: maxNarSize,
     origin: file.name,
   });
-  const chunks = await storeChunks(jetstream, nar, outer);
-  const digest = encodeNixBase32(fileHash.digest());
+  const normaliser = normalise ? new UploadNormaliser() : undefined;
+  const chunks = await storeChunks(jetstream, normaliser?.normalise(nar) ?? nar, outer);
+  const fileDigest = fileHash.digest();
+  const digest = encodeNixBase32(fileDigest);
   if (digest !== file.hash) {
     throw new Refusal(422, `Cannot take "${file.name}": the hash of what came is ${digest}`);
   }
   const narSize = chunks.reduce((sum, { size }) => sum + size, 0);
-  return { compression, manifest: { narHash: narHashOf(narHash.digest()), narSize, chunks } };
+  const manifest = { narHash: narHashOf(narHash?.digest() ?? fileDigest), narSize, chunks };
+  return { compression, manifest: { ...manifest, mentions: normaliser?.mentions() } };
 }
 
 async function storeChunks(
   jetstream: JetStream,
   nar: AsyncIterable<Uint8Array>,
-  outer: AbortSignal,
+  signal: AbortSignal,
 ): Promise<ChunkRef[]> {
-  const uploads = new TaskGroup(outer);
-  const { signal } = uploads;
-  using uploader = new ChunkUploader(jetstream, { signal, onChunk: () => undefined });
-  const chunks: ChunkRef[] = [];
-  try {
-    for await (const bytes of cutChunks(nar)) {
-      chunks.push(await uploader.upload(bytes, { uploads, evenIfPresent: false }));
-      signal.throwIfAborted();
-    }
-  } finally {
-    uploader.flush();
-    await uploads.join();
-  }
-  return chunks;
+  using uploader = new ChunkUploader(jetstream, { signal });
+  return await uploader.upload(cutChunks(nar), { evenIfPresent: false });
 }
 
 /** The same bytes, once they were read as a NAR. */

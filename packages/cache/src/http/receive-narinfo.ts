@@ -3,9 +3,9 @@ import { call } from '../call.ts';
 import { cacheNarInfo, encodeEntries, makeEntry } from '../entry.ts';
 import { CacheError } from '../errors.ts';
 import type { JetStream } from '../jetstream.ts';
-import type { Manifest } from '../manifest.ts';
 import { SUBJECTS } from '../protocol.ts';
-import type { NarIndex } from './nar-index.ts';
+import { checkManifest } from './damage-reports.ts';
+import type { KnownNar, NarIndex } from './nar-index.ts';
 import { Refusal } from './refusal.ts';
 import { narFileOf, type NarFile } from './routes.ts';
 
@@ -26,11 +26,11 @@ export async function receiveNarInfo(
   const listed = await index.find(hashPart, signal);
   if (listed === undefined) {
     const file = narFileOf(url);
-    const manifest = file === undefined ? undefined : await uploadedNar(index, { file, info }, signal);
-    if (file === undefined || manifest === undefined) {
+    const nar = file === undefined ? undefined : await uploadedNar(index, { file, info }, signal);
+    if (file === undefined || nar === undefined) {
       throw new Refusal(422, `Cannot list "${storePath}": its NAR "${url}" has not been uploaded`);
     }
-    await commit({ jetstream, index }, { info, manifest, file }, signal);
+    await commit({ jetstream, index }, { info, nar, file }, signal);
   }
   if (info.signatures.length === 0 && listed === undefined) return;
   const question = { subject: SUBJECTS.sign, body: cacheNarInfo(info) };
@@ -49,16 +49,16 @@ function parse(text: string, hashPart: string): NarInfo {
   throw new Refusal(400, `Cannot list "${info.storePath}": the name of its narinfo is "${hashPart}.narinfo"`);
 }
 
-/** The manifest of the NAR that a narinfo names, when it is the one that the narinfo describes. */
+/** The NAR that a narinfo names, when it is the one that the narinfo describes. */
 async function uploadedNar(
   index: NarIndex,
   { file, info }: { file: NarFile; info: NarInfo },
   signal: AbortSignal,
-): Promise<Manifest | undefined> {
-  const manifest = (await index.nar(file, signal))?.manifest;
-  if (manifest === undefined) return undefined;
-  const [uploaded, described] = [manifest, info].map(({ narHash, narSize }) => `${narHash} (${narSize} bytes)`);
-  if (uploaded === described) return manifest;
+): Promise<KnownNar | undefined> {
+  const nar = await index.nar(file, signal);
+  if (nar === undefined) return undefined;
+  const [uploaded, described] = [nar.manifest, info].map(({ narHash, narSize }) => `${narHash} (${narSize} bytes)`);
+  if (uploaded === described) return nar;
   throw new Refusal(
     422,
     `Cannot list "${info.storePath}": the NAR in "${file.name}" is ${uploaded}, its narinfo says ${described}`,
@@ -67,17 +67,21 @@ async function uploadedNar(
 
 async function commit(
   { jetstream, index }: { jetstream: JetStream; index: NarIndex },
-  { info, manifest, file }: { info: NarInfo; manifest: Manifest; file: NarFile },
+  { info, nar, file }: { info: NarInfo; nar: KnownNar; file: NarFile },
   signal: AbortSignal,
 ): Promise<void> {
-  const question = { subject: SUBJECTS.commit, body: encodeEntries([makeEntry(info, manifest)]) };
+  const { storePath } = info;
+  const question = { subject: SUBJECTS.commit, body: encodeEntries([makeEntry(info, nar.manifest)]) };
   try {
-    await call(jetstream, question, { action: `list "${info.storePath}"`, signal });
+    await call(jetstream, question, { action: `list "${storePath}"`, signal });
   } catch (error) {
     const isLost = error instanceof CacheError && error.code.startsWith('CACHE_CHUNK_');
     if (!isLost) throw error;
+    // What the service read told it of the first lost chunk only. The upload that follows asks what is there.
+    await checkManifest(jetstream, nar.manifest, signal);
     // The client asks for its file before it uploads it: it must not find it.
     await index.aliases.drop(file.name, signal);
-    throw new Refusal(422, `${error.message}\nCopy the path again: its NAR is then uploaded anew`, { cause: error });
+    const message = `Cannot list "${storePath}": the cache has lost a part of its NAR (chunk "${error.chunk}")`;
+    throw new Refusal(422, `${message}\nCopy the path again: its NAR is then uploaded anew`, { cause: error });
   }
 }

@@ -38,7 +38,8 @@ const RETRY_AFTER = '5';
  *   for ever. It takes every status from 500 on, and 429, as such a request.
  */
 export function refusalOf(error: unknown, { final }: { final: boolean }): Refusal {
-  if (error instanceof Refusal) return error;
+  if (error instanceof Refusal)
+    return final && error.status >= 500 ? new Refusal(424, error.message, { cause: error }) : error;
   const { message, hint, code } = toPublicError(error);
   const text = hint === undefined ? message : `${message}\n${hint}`;
   const status = STATUS_BY_CODE[code] ?? (code.startsWith('NIX_') ? 422 : undefined);

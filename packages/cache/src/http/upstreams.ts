@@ -26,6 +26,13 @@ const NARINFO_MAX = 1024 * 1024;
 const LOOK_UP_TIMEOUT_MS = 10_000;
 /** For which it is remembered that no upstream has a path. */
 const ABSENT_MS = 60_000;
+/** For which an upstream that has failed is not asked: a closure has hundreds of paths, and nobody would wait for each. */
+const DOWN_MS = 15_000;
+/** Look-ups at once: a Nix client asks for all paths of a closure at once. */
+const LOOK_UPS_AT_ONCE = 16;
+
+/** That an upstream is not asked. What it failed with has been logged. */
+class UpstreamDown extends Error {}
 
 /** Pulls paths through: what is asked for and not there is fetched with all that it refers to, verified, and stored. */
 export class Upstreams {
@@ -33,6 +40,8 @@ export class Upstreams {
   readonly #options: UpstreamOptions;
   /** One at a time: the paths of one closure are asked for at once, and the first brings them all. */
   readonly #turn = new Semaphore(1);
+  readonly #lookUps = new Semaphore(LOOK_UPS_AT_ONCE);
+  readonly #downUntil = new Map<string, number>();
   readonly #absentUntil = new Map<string, number>();
 
   constructor(cache: NatsCache, options: UpstreamOptions) {
@@ -43,12 +52,12 @@ export class Upstreams {
   /** Brings the path with this hash part into the cache; says whether one of the upstreams had it, and it could be trusted. */
   async fetch(hashPart: string, signal: AbortSignal): Promise<boolean> {
     if ((this.#absentUntil.get(hashPart) ?? 0) > performance.now()) return false;
-    using _ = await this.#turn.acquire(1, signal);
     let isAbsent = true;
     for (const url of this.#options.urls) {
       try {
-        const info = await lookUp(url, hashPart, signal);
+        const info = await this.#lookUp(url, hashPart, signal);
         if (info === undefined) continue;
+        using _ = await this.#turn.acquire(1, signal);
         if ((await this.#cache.pathInfo(info.storePath, { signal })) === undefined) {
           await this.#cache.push(this.#trusted(url), [info.storePath], { signal });
         }
@@ -56,11 +65,30 @@ export class Upstreams {
       } catch (error) {
         signal.throwIfAborted();
         isAbsent = false;
+        if (error instanceof UpstreamDown) continue;
         this.#options.logger?.error({ upstream: url, path: hashPart, err: error }, 'cannot pull through');
       }
     }
     if (isAbsent) this.#remember(hashPart);
     return false;
+  }
+
+  /** @throws {@link UpstreamDown} when the upstream has failed a moment ago, and so is not asked. */
+  async #lookUp(url: string, hashPart: string, signal: AbortSignal): Promise<NarInfo | undefined> {
+    using _ = await this.#lookUps.acquire(1, signal);
+    if ((this.#downUntil.get(url) ?? 0) > performance.now()) throw new UpstreamDown(url);
+    const file = `${url.replace(/\/*$/, '')}/${hashPart}.narinfo`;
+    let text: string | undefined;
+    try {
+      text = await download(file, signal);
+    } catch (error) {
+      if (!signal.aborted) this.#downUntil.set(url, performance.now() + DOWN_MS);
+      throw error;
+    }
+    if (text === undefined) return undefined;
+    const info = parseNarInfo(text, file);
+    if (storePathHash(info.storePath) !== hashPart) throw new Error(`${file} is of "${info.storePath}"`);
+    return info;
   }
 
   #remember(hashPart: string): void {
@@ -95,8 +123,8 @@ async function* checked(info: PathInfo, nar: AsyncIterable<Uint8Array>, origin: 
   check?.verify(origin);
 }
 
-async function lookUp(url: string, hashPart: string, signal: AbortSignal): Promise<NarInfo | undefined> {
-  const file = `${url.replace(/\/*$/, '')}/${hashPart}.narinfo`;
+/** A small file, or undefined when there is none. */
+async function download(file: string, signal: AbortSignal): Promise<string | undefined> {
   const within = AbortSignal.any([signal, AbortSignal.timeout(LOOK_UP_TIMEOUT_MS)]);
   const response = await fetch(file, { signal: within });
   if (response.status === 404 || response.status === 403) {
@@ -114,7 +142,5 @@ async function lookUp(url: string, hashPart: string, signal: AbortSignal): Promi
     if (size > NARINFO_MAX) throw new Error(`${file} has more than ${NARINFO_MAX} bytes`);
     parts.push(part);
   }
-  const info = parseNarInfo(Buffer.concat(parts).toString(), file);
-  if (storePathHash(info.storePath) !== hashPart) throw new Error(`${file} is of "${info.storePath}"`);
-  return info;
+  return Buffer.concat(parts).toString();
 }

@@ -14,6 +14,9 @@ interface Options {
   priority: number;
   compression: 'none' | 'zstd';
   maxUpload?: number;
+  normaliseUploads?: boolean;
+  tlsCert?: string;
+  tlsKey?: string;
   upstream: string[];
   trustedPublicKeys: string;
 }
@@ -40,6 +43,9 @@ export const cacheServe = (): Command =>
       new Option('--compression <kind>', 'how NARs are sent').choices(['zstd', 'none']).default('zstd' as const),
     )
     .option('--max-upload <size>', 'how large an uploaded file may be, for example 8GiB', parseBytes)
+    .option('--normalise-uploads', 'blank store hashes in what is uploaded: a rebuild then adds next to nothing')
+    .option('--tls-cert <file>', 'serve HTTPS with this certificate, or chain of them, in PEM; needs --tls-key')
+    .option('--tls-key <file>', 'the private key of the certificate, in PEM')
     .option('--upstream <url>', 'a binary cache to fetch from what is missing; may be given several times', append, [])
     .option('--trusted-public-keys <keys>', "keys that sign what upstreams have, in Nix's syntax", '')
     .addHelpText(
@@ -51,6 +57,7 @@ export const cacheServe = (): Command =>
         'Examples:',
         '  nex cache serve',
         '  nex cache serve --listen 0.0.0.0:8080 --token-file token',
+        '  nex cache serve --listen 0.0.0.0:8443 --tls-cert fullchain.pem --tls-key key.pem',
         '  nex cache serve --upstream https://cache.nixos.org \\',
         '    --trusted-public-keys cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=',
         '  nix copy --to "http://127.0.0.1:8080?compression=zstd" ./result',
@@ -59,7 +66,11 @@ export const cacheServe = (): Command =>
     )
     .action(
       action<Options>(async (context, options) => {
-        const [token, upstreams] = await Promise.all([readToken(options), readUpstreams(options)]);
+        const [token, tls, upstreams] = await Promise.all([
+          readToken(options),
+          readTls(options),
+          readUpstreams(options),
+        ]);
         const nc = await context.connect({ daemon: true });
         const [{ CacheHttpServer }, { formatPublicKey }, { createLogger }] = await Promise.all([
           import('@nex-nix/cache'),
@@ -74,6 +85,8 @@ export const cacheServe = (): Command =>
           priority: options.priority,
           compression: options.compression,
           maxUploadSize: options.maxUpload,
+          normaliseUploads: options.normaliseUploads,
+          tls,
           upstreams: upstreams === undefined ? undefined : { ...upstreams, logger },
           logger,
           signal: context.signal,
@@ -126,6 +139,23 @@ async function readToken({ tokenFile, protectReads = false }: Options): Promise<
       hint: `Make one: head -c 32 /dev/urandom | base64 > ${tokenFile}`,
     },
   );
+}
+
+async function readTls({ tlsCert, tlsKey }: Options): Promise<{ cert: string; key: string } | undefined> {
+  if (tlsCert === undefined && tlsKey === undefined) return undefined;
+  if (tlsCert === undefined || tlsKey === undefined) {
+    throw new CliError('CLI_USAGE', 'Cannot serve HTTPS: --tls-cert and --tls-key are needed both');
+  }
+  const [cert, key] = await Promise.all([readPem('the certificate', tlsCert), readPem('the private key', tlsKey)]);
+  return { cert, key };
+}
+
+async function readPem(what: string, file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new CliError('CLI_USAGE', `Cannot read ${what} in "${file}": ${(cause as Error).message}`, { cause });
+  }
 }
 
 async function readUpstreams({ upstream, trustedPublicKeys }: Options): Promise<UpstreamOptions | undefined> {
