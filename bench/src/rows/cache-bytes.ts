@@ -80,7 +80,7 @@ export const rebuild: Row = {
 };
 
 /** What differs between two versions of the closure. */
-interface Generation {
+export interface Generation {
   /** Goes into every hash. */
   readonly hashes: string;
   readonly appChange?: Buffer;
@@ -96,7 +96,7 @@ interface Contents {
   readonly change: Buffer | undefined;
 }
 
-const CHANGED_LINE = Buffer.from('a line that was not there before\n');
+export const CHANGED_LINE = Buffer.from('a line that was not there before\n');
 
 /** Pushes two versions one after the other into an empty cache. */
 async function pushBoth(
@@ -134,7 +134,7 @@ async function plainShare([before, after]: readonly [Generation, Generation], si
 }
 
 /** A closure like that of `makeClosure()`, in memory: each file begins with the paths that its path refers to, and has them each MiB. */
-class Closure implements PathSource {
+export class Closure implements PathSource {
   readonly name = 'memory';
   readonly #paths = new Map<StorePath, { readonly info: PathInfo; readonly tree: NarTree }>();
   #root: StorePath | undefined;

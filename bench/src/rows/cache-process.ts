@@ -1,9 +1,19 @@
 import { fork } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { NatsConnection } from '@nats-io/nats-core';
 import { CacheService, NatsCache } from '@nex-nix/cache';
 import { connectNats } from '@nex-nix/nats-context';
-import { generateSecretKey } from '@nex-nix/nix';
+import {
+  encodeNixBase32,
+  generateSecretKey,
+  narHashOf,
+  narOf,
+  type PathInfo,
+  type PathSource,
+  type StorePath,
+  storePathFromBaseName,
+} from '@nex-nix/nix';
 import { startNatsServer } from '@nex-nix/test-kit';
 
 export interface BenchCache extends AsyncDisposable {
@@ -12,8 +22,12 @@ export interface BenchCache extends AsyncDisposable {
   readonly client: NatsCache;
 }
 
-/** A server without anything in it, the cache service in a process of its own as on a node, and a client. */
-export async function startCache(configDir: string): Promise<BenchCache> {
+/**
+ * A server without anything in it, the cache service in a process of its own as on a node, and a client.
+ * @param options.warm - whether the service has taken something before, as one has that has run for a while: by then its code is
+ *   compiled. A few paths are in the cache then.
+ */
+export async function startCache(configDir: string, { warm = false } = {}): Promise<BenchCache> {
   await using stack = new AsyncDisposableStack();
   const server = stack.use(await startNatsServer());
   const child = fork(import.meta.filename, [server.url, configDir], { execArgv: ['--conditions=nexsrc'] });
@@ -28,10 +42,33 @@ export async function startCache(configDir: string): Promise<BenchCache> {
       throw new Error('The cache service ended at its start');
     }),
   ]);
-  const nc = await server.connect();
+  const nc = await connectNats({ servers: server.url, configDir, env: {} });
+  stack.defer(() => nc.close());
   const client = await NatsCache.open(nc);
+  if (warm) await warmUp(client);
   const owned = stack.move();
   return { nc, client, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/** Pushes eight paths of 4 MiB that nothing else is made of. */
+async function warmUp(client: NatsCache): Promise<void> {
+  const nars = new Map<StorePath, Buffer>();
+  const infos = new Map<StorePath, PathInfo>();
+  for (let i = 0; i < 8; i++) {
+    const storePath = storePathFromBaseName(`${encodeNixBase32(randomBytes(20))}-warm-${i}`);
+    const nar = Buffer.concat(await Array.fromAsync(narOf({ type: 'regular', contents: randomBytes(4 << 20) })));
+    const narHash = narHashOf(createHash('sha256').update(nar).digest());
+    nars.set(storePath, nar);
+    infos.set(storePath, { storePath, narHash, narSize: nar.length, references: [], signatures: [] });
+  }
+  const source: PathSource = {
+    name: 'memory',
+    pathInfo: async (path) => infos.get(path),
+    async *nar({ storePath }) {
+      yield nars.get(storePath) ?? Buffer.alloc(0);
+    },
+  };
+  await client.push(source, [...nars.keys()]);
 }
 
 /** The cache service until the parent goes away. */

@@ -1,5 +1,8 @@
 import { type ChildProcess, execFile, fork } from 'node:child_process';
+import { createCipheriv } from 'node:crypto';
 import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { fileURLToPath } from 'node:url';
 import { startNatsServer, tempDir } from '@nex-nix/test-kit';
@@ -17,11 +20,13 @@ export const rss: Row = {
   async measure(): Promise<Measurement> {
     await run('tsc', ['-b', PACKAGE]);
     await using dir = await tempDir('nex-bench-');
+    const file = join(dir.path, 'large');
+    await writeFile(file, noise());
     await using server = await startNatsServer();
     const service = start('serve', server.url);
     await once(service, 'message');
-    const push = await memoryOf(start('push', server.url));
-    const pull = await memoryOf(start('pull', server.url, dir.path));
+    const push = await memoryOf(start('push', server.url, file));
+    const pull = await memoryOf(start('pull', server.url, join(dir.path, 'store')));
     service.send('stop');
     const serve = await memoryOf(service);
     return {
@@ -30,6 +35,12 @@ export const rss: Row = {
     };
   },
 };
+
+/** 2 GiB that do not compress and do not repeat. */
+function* noise(): Generator<Buffer, void> {
+  const cipher = createCipheriv('aes-128-ctr', Buffer.alloc(16, 1), Buffer.alloc(16));
+  for (let at = 0; at < 2048; at++) yield cipher.update(Buffer.alloc(2 ** 20));
+}
 
 function start(...args: readonly string[]): ChildProcess {
   return fork(CHILD, args, { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] });

@@ -11,6 +11,7 @@ import { copyClosure, LocalStore, NixStore } from '@nex-nix/nix';
 import { tempDir } from '@nex-nix/test-kit';
 import type { Measurement, Row } from '../row.ts';
 import { delta, deltaTime, rebuild } from './cache-bytes.ts';
+import { deltaPull } from './cache-delta-pull.ts';
 import { startCache } from './cache-process.ts';
 import { rss } from './cache-rss.ts';
 import { makeClosure, milliseconds, type NixClosure } from './nix-closure.ts';
@@ -20,7 +21,7 @@ const run = promisify(execFile);
 
 const push: Row = {
   id: 'cache.push',
-  what: 'a closure of 100 MiB from a Nix store into an empty cache in NATS, verified by its service',
+  what: 'a closure of 100 MiB from a Nix store into a cache in NATS that has nothing of it, verified by its service, which has run before',
   unit: 'ms',
   peer: 'nix copy --to http://…?compression=zstd, a plain file server',
   wanted: 1,
@@ -34,7 +35,7 @@ const push: Row = {
       await using server = await fileServer(join(dir.path, `files-${i}`));
       const to = `${server.url}?compression=zstd`;
       peerValues.push(await milliseconds(() => nix(closure, ['--store', closure.store, 'copy', '--to', to])));
-      await using cache = await startCache(dir.path);
+      await using cache = await startCache(dir.path, { warm: true });
       values.push(
         await milliseconds(async () => {
           ({ sentBytes } = await cache.client.push(nixStore(closure), [closure.path]));
@@ -120,4 +121,4 @@ async function fileServer(folder: string): Promise<FileServer> {
   };
 }
 
-export const cacheRows: readonly Row[] = [push, pull, delta, deltaTime, rebuild, rss];
+export const cacheRows: readonly Row[] = [push, pull, delta, deltaTime, deltaPull, rebuild, rss];

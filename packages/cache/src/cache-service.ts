@@ -14,17 +14,16 @@ import { Answer } from './answer.ts';
 import { packBits } from './bitmap.ts';
 import { CHUNK_ID_SIZE, unpackChunkIds } from './chunk-id.ts';
 import { closureEntries, knownEntries } from './closure.ts';
-import { type CommitContext, commitPath } from './commit.ts';
+import { type CommitContext, commitPath, listVerified, verifyPath } from './commit.ts';
 import { CareEndpoints } from './care/care-endpoints.ts';
 import { decodeEntries, encodeEntries, type Entry } from './entry.ts';
 import { CacheError } from './errors.ts';
 import { addSignatures } from './http/add-signatures.ts';
 import { foundEntries } from './http/found-entries.ts';
-import { IndexStore } from './index-store.ts';
+import { IndexStore, type StoredNarInfo } from './index-store.ts';
 import { openJetStream } from './jetstream.ts';
 import { CHUNK_STREAM, MANIFEST_STREAM, NARINFO_STREAM } from './layout.ts';
 import type { Logger } from './logger.ts';
-import { mapOrdered } from './map-ordered.ts';
 import { requirePayload } from './payload.ts';
 import { PresenceSet } from './presence-set.ts';
 import {
@@ -33,6 +32,7 @@ import {
   CARE_GROUP,
   decodeHashParts,
   decodePaths,
+  decodeVerified,
   PIN_GROUP,
   READ_GROUP,
   SERVICE_NAME,
@@ -41,6 +41,7 @@ import {
 } from './protocol.ts';
 import { Semaphore } from './semaphore.ts';
 import { createStreams, type StorageOptions } from './streams.ts';
+import { VERIFY_MEMORY } from './verify-content.ts';
 
 export interface CacheServiceOptions extends StorageOptions {
   /** Signs what the cache accepts. All services of one account should use the same key. */
@@ -48,11 +49,6 @@ export interface CacheServiceOptions extends StorageOptions {
   logger?: Logger | undefined;
   signal?: AbortSignal | undefined;
 }
-
-/** Commits verified at once: each holds up to a window of chunks. */
-const COMMITS_AT_ONCE = 4;
-/** Paths looked up at once. */
-const LOOK_UP_WINDOW = 32;
 
 type Handler = (request: ServiceMsg, answer: Answer, signal: AbortSignal) => Promise<void>;
 
@@ -67,7 +63,6 @@ export class CacheService implements AsyncDisposable {
   readonly #logger: Logger | undefined;
   readonly #stopping = new AbortController();
   readonly #running = new Set<Promise<void>>();
-  readonly #commits = new Semaphore(COMMITS_AT_ONCE);
   #service: Service | undefined;
   #watching: Promise<void> | undefined;
 
@@ -83,7 +78,14 @@ export class CacheService implements AsyncDisposable {
     const index = await IndexStore.open(jetstream);
     const presence = await PresenceSet.open(jetstream, signal);
     const service = new CacheService(
-      { jetstream, index, presence, secretKey, publicKey: publicKeyOf(secretKey) },
+      {
+        jetstream,
+        index,
+        presence,
+        secretKey,
+        publicKey: publicKeyOf(secretKey),
+        verifying: new Semaphore(VERIFY_MEMORY),
+      },
       logger,
     );
     try {
@@ -149,7 +151,19 @@ export class CacheService implements AsyncDisposable {
     this.#endpoint(write, 'sign', async (request, answer, signal) =>
       answer.end(JSON.stringify(await addSignatures(this.#context, request.string(), signal))),
     );
-    this.#endpoint(write, 'commit', (request, answer, signal) => this.#commit(request, answer, signal));
+    this.#endpoint(write, 'commit', async (request, answer, signal) => {
+      const outcome = await commitPath(this.#context, oneEntry(request), signal);
+      this.#logger?.info({ ...outcome, bytes: request.data.length }, 'cache commit');
+      answer.end(JSON.stringify(outcome));
+    });
+    this.#endpoint(write, 'verify', async (request, answer, signal) =>
+      answer.end(JSON.stringify(await verifyPath(this.#context, oneEntry(request), signal))),
+    );
+    this.#endpoint(write, 'list', async (request, answer, signal) => {
+      const outcomes = await listVerified(this.#context, decodeVerified(request.data), signal);
+      this.#logger?.info({ paths: outcomes.length }, 'cache paths listed');
+      answer.end(JSON.stringify(outcomes));
+    });
     const { pin, care } = this.#care;
     const groups = [
       [read, this.#care.read],
@@ -229,24 +243,16 @@ export class CacheService implements AsyncDisposable {
 
   async #known(request: ServiceMsg, signal: AbortSignal): Promise<Uint8Array> {
     const { index, publicKey } = this.#context;
-    const isKnown = async (path: StorePath, inner: AbortSignal) => {
-      const stored = await index.narInfo(path, inner);
-      return stored !== undefined && checkTrust(stored.info, [publicKey]).trusted;
-    };
-    const paths = decodePaths(request.string());
-    return packBits(await Array.fromAsync(mapOrdered(paths, isKnown, { window: LOOK_UP_WINDOW, signal })));
+    const isKnown = (stored: StoredNarInfo | undefined) =>
+      stored !== undefined && checkTrust(stored.info, [publicKey]).trusted;
+    return packBits(await Array.fromAsync(index.narInfos(decodePaths(request.string()), signal), isKnown));
   }
+}
 
-  async #commit(request: ServiceMsg, answer: Answer, signal: AbortSignal): Promise<void> {
-    const [entry, ...others] = decodeEntries(request.data);
-    if (entry === undefined || others.length > 0) {
-      throw new CacheError('CACHE_PROTOCOL', `Cannot commit ${others.length + 1} entries at once: one is expected`);
-    }
-    using _ = await this.#commits.acquire(1, signal);
-    const outcome = await commitPath(this.#context, entry, signal);
-    this.#logger?.info({ outcome: outcome.outcome, bytes: request.data.length }, 'cache commit');
-    answer.end(JSON.stringify(outcome));
-  }
+function oneEntry(request: ServiceMsg): Entry {
+  const [entry, ...others] = decodeEntries(request.data);
+  if (entry !== undefined && others.length === 0) return entry;
+  throw new CacheError('CACHE_PROTOCOL', `Cannot commit ${others.length + 1} entries at once: one is expected`);
 }
 
 async function writeEntries(answer: Answer, entries: AsyncIterable<Entry>): Promise<void> {

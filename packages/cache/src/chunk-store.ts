@@ -1,19 +1,21 @@
 import { type StorePath, storePathHash } from '@nex-nix/nix';
-import { type ChunkId, chunkIdOf } from './chunk-id.ts';
+import { type ChunkId, computeChunkId } from './chunk-id.ts';
 import { CacheError } from './errors.ts';
-import { attempt, type JetStream, lastMessage, type StoredMessage, storeOnce } from './jetstream.ts';
+import { type JetStream, lastMessage, type StoredMessage, storeOnce } from './jetstream.ts';
 import { CHUNK_STREAM, chunkSubject, CODEC_HEADER, LENGTH_HEADER, NARINFO_BUCKET } from './layout.ts';
 import { type ChunkRef, invalidManifest, type Manifest } from './manifest.ts';
 import { mapOrdered } from './map-ordered.ts';
-import { MentionRestorer } from './mentions.ts';
-import type { SharedChunks } from './shared-chunks.ts';
+import type { LocalChunkReader } from './local-chunks.ts';
+import { MentionPlaces } from './mentions.ts';
+import { releaseMemory } from './own-memory.ts';
+import type { FetchedChunk, SharedChunks } from './shared-chunks.ts';
 import { type Compressor, decompress } from './zstd.ts';
 
 /** Chunks of one NAR that are fetched at once. At 256 KiB each, more is not faster, but costs memory. */
-const READ_WINDOW = 16;
+const READ_WINDOW = 8;
 
 /** The path whose chunks are read, for errors, and the signal that ends it. */
-export interface ReadTask {
+interface ReadTask {
   readonly path: StorePath;
   readonly signal?: AbortSignal | undefined;
 }
@@ -22,6 +24,12 @@ export interface ReadTask {
 export interface ReadChunksTask extends ReadTask {
   /** What other reads of the same client have fetched. */
   readonly shared?: SharedChunks | undefined;
+  /** What need not be fetched. */
+  readonly local?: LocalChunkReader | undefined;
+  /** A piece of the NAR is of no use any more once the next one is asked for. */
+  readonly reuseChunks?: boolean | undefined;
+  /** Called when a chunk cannot be read; resolves with true when it is worth trying once more. */
+  readonly onDamage?: ((error: unknown, signal: AbortSignal) => Promise<boolean>) | undefined;
 }
 
 /**
@@ -60,21 +68,6 @@ async function getChunk(jetstream: JetStream, chunk: ChunkRef, task: ReadTask): 
   );
 }
 
-/** Deletes what is stored under the name of a chunk when it is not that chunk, so that a push can store it anew. */
-export async function dropCorruptChunk(jetstream: JetStream, chunk: ChunkRef, task: ReadTask): Promise<void> {
-  const message = await chunkMessage(jetstream, chunk, task);
-  if (message === undefined) return;
-  try {
-    await decodeChunk(message, chunk, task);
-  } catch (error) {
-    if (!(error instanceof CacheError)) throw error;
-    const { nc, jsm } = jetstream;
-    await attempt(nc, { action: `delete the damaged chunk "${chunk.id}"`, signal: task.signal }, () =>
-      jsm.streams.deleteMessage(CHUNK_STREAM, message.seq, false),
-    );
-  }
-}
-
 /**
  * The NAR that a manifest lists, a piece for each chunk, each verified; the next ones are fetched meanwhile. The hash of the
  * whole is not verified here: whoever imports it does.
@@ -84,20 +77,45 @@ export async function* readChunks(
   manifest: Manifest,
   task: ReadChunksTask,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const { chunks, mentions, narSize } = manifest;
   const fetch = (chunk: ChunkRef, signal: AbortSignal) => {
-    const fetchHere = () => getChunk(jetstream, chunk, { path: task.path, signal });
-    return task.shared?.get(chunk.id, fetchHere) ?? fetchHere();
+    const get = () => getChunk(jetstream, chunk, { path: task.path, signal });
+    const fetchHere = async () => {
+      const local = await task.local?.read(chunk, signal);
+      if (local !== undefined) return local;
+      try {
+        return await get();
+      } catch (error) {
+        if (!((await task.onDamage?.(error, signal)) ?? false)) throw error;
+        return get();
+      }
+    };
+    return task.shared?.get(chunk.id, fetchHere) ?? alone(fetchHere);
   };
-  const contents = mapOrdered(chunks, fetch, { window: READ_WINDOW, signal: task.signal });
-  if (mentions === undefined) return yield* contents;
-  const restorer = new MentionRestorer(mentions, narSize);
-  for await (const bytes of contents) yield restored(restorer, bytes, task);
+  const places = new MentionPlaces(manifest);
+  let start = 0;
+  const fetched = mapOrdered(manifest.chunks, fetch, { window: READ_WINDOW, signal: task.signal });
+  for await (const { bytes, isOwn } of fetched) {
+    const piece = restored(places, { bytes, start }, task);
+    // By the time the next one is asked for, its reader may have given its memory back.
+    start += bytes.length;
+    const isCopy = piece !== bytes;
+    if (isCopy && isOwn) releaseMemory(bytes);
+    yield piece;
+    if (task.reuseChunks === true && (isCopy || isOwn)) releaseMemory(piece);
+  }
 }
 
-function restored(restorer: MentionRestorer, bytes: Uint8Array, { path }: ReadTask): Uint8Array {
+async function alone(fetch: () => Promise<Uint8Array>): Promise<FetchedChunk> {
+  return { bytes: await fetch(), isOwn: true };
+}
+
+function restored(
+  places: MentionPlaces,
+  { bytes, start }: { bytes: Uint8Array; start: number },
+  { path }: ReadTask,
+): Uint8Array {
   try {
-    return restorer.restore(bytes);
+    return places.restore(bytes, start);
   } catch (cause) {
     if (cause instanceof RangeError) throw invalidManifest(path, cause.message, cause);
     throw cause;
@@ -112,7 +130,7 @@ async function chunkMessage(jetstream: JetStream, { id }: ChunkRef, { path, sign
 /** The content of a stored chunk, verified. */
 async function decodeChunk(message: StoredMessage, chunk: ChunkRef, task: ReadTask): Promise<Uint8Array> {
   const bytes = await decodeBody(message, chunk, task);
-  if (bytes.length === chunk.size && chunkIdOf(bytes) === chunk.id) return bytes;
+  if (bytes.length === chunk.size && (await computeChunkId(bytes)) === chunk.id) return bytes;
   throw corrupt(chunk, task, 'its content does not match its name');
 }
 

@@ -1,17 +1,18 @@
-import { type ChunkId, chunkIdOf } from './chunk-id.ts';
-import { putChunk } from './chunk-store.ts';
 import { abortable } from './abortable.ts';
+import { type ChunkId, computeChunkId } from './chunk-id.ts';
+import { putChunk } from './chunk-store.ts';
 import type { JetStream } from './jetstream.ts';
 import type { ChunkRef } from './manifest.ts';
+import { releaseMemory } from './own-memory.ts';
 import { PresenceQuery } from './presence-query.ts';
 import { Semaphore } from './semaphore.ts';
-import type { TaskGroup } from './task-group.ts';
+import { TaskGroup } from './task-group.ts';
 import { Compressor } from './zstd.ts';
 
 /** Bytes of chunks held in memory by one push: read, asked for, compressed or on their way. */
-const MEMORY = 16 * 1024 * 1024;
+const MEMORY = 8 * 1024 * 1024;
 /** Chunks compressed and published at once. */
-const PUBLISH_WINDOW = 16;
+const PUBLISH_WINDOW = 8;
 
 /** Sends the chunks that the cache does not have, each once, and counts. Shared by all paths of a push. */
 export class ChunkUploader implements Disposable {
@@ -25,7 +26,7 @@ export class ChunkUploader implements Disposable {
   sentBytes = 0;
 
   readonly #jetstream: JetStream;
-  readonly #signal: AbortSignal;
+  readonly #signal: AbortSignal | undefined;
   readonly #onChunk: () => void;
   readonly #query: PresenceQuery;
   readonly #compressor = new Compressor();
@@ -34,41 +35,43 @@ export class ChunkUploader implements Disposable {
   readonly #present = new Set<ChunkId>();
   /** Chunks under way: a second path with the same chunk waits for the first. */
   readonly #underWay = new Map<ChunkId, Promise<void>>();
+  /** Chunks that are being hashed, and will be asked for then. */
+  #hashing = 0;
 
-  constructor(jetstream: JetStream, { signal, onChunk }: { signal: AbortSignal; onChunk: () => void }) {
+  constructor(
+    jetstream: JetStream,
+    { signal, onChunk }: { signal?: AbortSignal | undefined; onChunk?: () => void } = {},
+  ) {
     this.#jetstream = jetstream;
     this.#signal = signal;
-    this.#onChunk = onChunk;
+    this.#onChunk = onChunk ?? (() => undefined);
     this.#query = new PresenceQuery(jetstream, signal);
   }
 
   /**
-   * Begins to bring a chunk into the cache, as a task of `uploads`; waits while too much is under way. After the last one
-   * {@link flush} is needed.
+   * Brings the chunks of a NAR into the cache, and reads ahead as long as there is room. Each chunk must have memory of its own:
+   * it is given back.
    * @param options.evenIfPresent - a second time, without asking: JetStream refuses what it does have.
+   * @returns what its manifest is to list.
    */
-  async upload(bytes: Uint8Array, options: { uploads: TaskGroup; evenIfPresent: boolean }): Promise<ChunkRef> {
-    const id = chunkIdOf(bytes);
-    // What holds the memory must not wait for more chunks to come.
-    if (this.#memory.isShortOf(bytes.length)) this.flush();
-    const memory = await this.#memory.acquire(bytes.length, this.#signal);
-    options.uploads.start(async () => {
-      using _ = memory;
-      if (options.evenIfPresent) {
-        await this.#send(id, bytes);
-        return;
+  async upload(chunks: AsyncIterable<Uint8Array>, options: { evenIfPresent: boolean }): Promise<ChunkRef[]> {
+    const refs: ChunkRef[] = [];
+    const uploads = new TaskGroup(this.#signal);
+    try {
+      for await (const bytes of chunks) {
+        const memory = await this.#memory.acquire(bytes.length, uploads.signal);
+        const at = refs.length;
+        refs.length++;
+        uploads.start(async () => {
+          using _ = memory;
+          refs[at] = { size: bytes.length, id: await this.#bring(bytes, options) };
+          releaseMemory(bytes);
+        });
       }
-      await this.#sendOnce(id, bytes);
-      this.chunks++;
-      this.narBytes += bytes.length;
-      this.#onChunk();
-    });
-    return { id, size: bytes.length };
-  }
-
-  /** Lets no chunk wait for others any more. */
-  flush(): void {
-    this.#query.flush();
+    } finally {
+      await uploads.join();
+    }
+    return refs;
   }
 
   /** To be called when nothing is under way. */
@@ -76,11 +79,34 @@ export class ChunkUploader implements Disposable {
     this.#compressor[Symbol.dispose]();
   }
 
+  async #bring(bytes: Uint8Array, { evenIfPresent }: { evenIfPresent: boolean }): Promise<ChunkId> {
+    const id = await this.#hash(bytes);
+    if (evenIfPresent) {
+      await this.#send(id, bytes);
+      return id;
+    }
+    await this.#sendOnce(id, bytes);
+    this.chunks++;
+    this.narBytes += bytes.length;
+    this.#onChunk();
+    return id;
+  }
+
+  async #hash(bytes: Uint8Array): Promise<ChunkId> {
+    this.#hashing++;
+    try {
+      return await computeChunkId(bytes);
+    } finally {
+      this.#hashing--;
+    }
+  }
+
   async #sendOnce(id: ChunkId, bytes: Uint8Array): Promise<void> {
-    if (this.#present.has(id)) return;
     const underWay = this.#underWay.get(id);
-    if (underWay !== undefined) {
-      await abortable(underWay, this.#signal);
+    if (this.#present.has(id) || underWay !== undefined) {
+      // Questions that wait for more of their kind have waited for this one too.
+      if (this.#hashing === 0) this.#query.flush();
+      await abortable(underWay ?? Promise.resolve(), this.#signal);
       return;
     }
     const sending = this.#sendIfAbsent(id, bytes);
@@ -94,7 +120,9 @@ export class ChunkUploader implements Disposable {
   }
 
   async #sendIfAbsent(id: ChunkId, bytes: Uint8Array): Promise<void> {
-    if (!(await this.#query.ask(id))) await this.#send(id, bytes);
+    const asking = this.#query.ask(id);
+    if (this.#hashing === 0) this.#query.flush();
+    if (!(await asking)) await this.#send(id, bytes);
   }
 
   async #send(id: ChunkId, bytes: Uint8Array): Promise<void> {

@@ -1,82 +1,119 @@
-import { createHash, type Hash } from 'node:crypto';
-import {
-  checkTrust,
-  narHashOf,
-  type NarInfo,
-  NixError,
-  type PublicKey,
-  readNar,
-  type SecretKey,
-  signPathInfo,
-  type StorePath,
-} from '@nex-nix/nix';
+import { checkTrust, type NarInfo, type PublicKey, type SecretKey, signPathInfo, type StorePath } from '@nex-nix/nix';
 import { claimPath } from './care/claims.ts';
-import { dropCorruptChunk, readChunks } from './chunk-store.ts';
-import { cacheNarInfo, decodeEntry, type DecodedEntry, type Entry } from './entry.ts';
-import { CacheError, type CacheErrorCode } from './errors.ts';
+import { cacheNarInfo, decodeEntry, type DecodedEntry, type Entry, readNarInfo } from './entry.ts';
+import { CacheError } from './errors.ts';
 import type { IndexStore, StoredNarInfo } from './index-store.ts';
-import type { JetStream } from './jetstream.ts';
-import { decodeManifest } from './manifest.ts';
 import { mapOrdered } from './map-ordered.ts';
-import type { PresenceSet } from './presence-set.ts';
-import type { CommitOutcome } from './protocol.ts';
+import type { CommitOutcome, ListOutcome, Receipt, VerifiedPath, VerifyOutcome } from './protocol.ts';
+import { isReceiptFor, makeReceipt } from './receipt.ts';
 import { requireSameContent } from './same-content.ts';
+import { storeManifest, type VerifyContext, verifyContent } from './verify-content.ts';
 
 /** What a commit needs of the service. */
-export interface CommitContext {
-  readonly jetstream: JetStream;
-  readonly index: IndexStore;
-  readonly presence: PresenceSet;
+export interface CommitContext extends VerifyContext {
   readonly secretKey: SecretKey;
   readonly publicKey: PublicKey;
 }
 
-/** What is wrong with a manifest, or with the chunks it names. */
-const DAMAGE: ReadonlySet<CacheErrorCode> = new Set([
-  'CACHE_CHUNK_CORRUPT',
-  'CACHE_CHUNK_MISSING',
-  'CACHE_MANIFEST_INVALID',
-  'CACHE_NAR_MISMATCH',
-]);
 /** References looked up at once. */
 const REFERENCE_WINDOW = 16;
 
+/** A path that is claimed for one publisher, with content that was verified. */
+interface Claim {
+  /** What was listed when the path was claimed. */
+  readonly stored: StoredNarInfo | undefined;
+  /** Of the record of the path, which the narinfo is to replace. */
+  readonly revision: number;
+}
+
 /**
- * Lists a path whose chunks have been stored: reads them back, verifies the NAR, signs the path, and writes manifest and
- * narinfo in this order. Nothing that the publisher says of the content is believed; that it may publish at all is what
- * the NATS permission on the subject says.
+ * Lists a path whose chunks have been stored, and whose references are listed: reads the chunks back, verifies the NAR, signs
+ * the path, and writes manifest and narinfo in this order. Nothing that the publisher says of the content is believed; that it
+ * may publish at all is what the NATS permission on the subject says.
  *
  * May be repeated, also by several publishers and services at once.
  */
 export async function commitPath(context: CommitContext, entry: Entry, signal: AbortSignal): Promise<CommitOutcome> {
   const decoded = decodeEntry(entry, 'commit');
-  const { storePath } = decoded.info;
   for (;;) {
-    const stored = await context.index.narInfo(storePath, signal);
-    if (stored !== undefined && isDone(context, stored, decoded.info)) return { outcome: 'present' };
-    const options = { stored: stored?.revision, signal };
-    const revision = await claimPath(context.jetstream, { entry, decoded }, options);
-    const outcome =
-      revision === undefined ? undefined : await commitClaimed(context, { entry, decoded, stored, revision }, signal);
+    const claim = await claimVerified(context, { entry, decoded }, signal);
+    if (claim === undefined) return { outcome: 'present' };
+    await requireReferences(context.index, decoded.info, { signal });
+    const outcome = await listPath(context, decoded.info, { ...claim, signal });
     // Otherwise somebody else has listed the path, or a collection has removed it: what was verified may be gone by now.
     if (outcome !== undefined) return outcome;
   }
 }
 
-/** @returns undefined when the record of the path is not the one that the commit has claimed any more. */
-async function commitClaimed(
+/**
+ * The first half of {@link commitPath}: all but the listing, so that the content of paths can be verified while what they refer
+ * to is still coming. The second half is {@link listVerified}, by any service that has the same key.
+ */
+export async function verifyPath(context: CommitContext, entry: Entry, signal: AbortSignal): Promise<VerifyOutcome> {
+  const decoded = decodeEntry(entry, 'verify');
+  for (;;) {
+    const claim = await claimVerified(context, { entry, decoded }, signal);
+    if (claim === undefined) return { outcome: 'present' };
+    const { stored, revision } = claim;
+    if (stored === undefined) return { outcome: 'verified', receipt: makeReceipt(context, decoded.info, revision) };
+    // It is listed already, and so are its references: nothing is to be waited for before another signature is added.
+    const outcome = await listPath(context, decoded.info, { ...claim, signal });
+    if (outcome !== undefined) return outcome;
+  }
+}
+
+/**
+ * Lists paths that were verified, each after those of them that it refers to, which must come before it. Independent ones
+ * are listed at once.
+ * @returns the outcome of each: `stale` when its verification does not hold any more and is to be repeated, or when this is so for
+ *   a path that it refers to.
+ */
+export async function listVerified(
   context: CommitContext,
-  {
-    entry,
-    decoded,
-    ...claim
-  }: { entry: Entry; decoded: DecodedEntry; stored: StoredNarInfo | undefined; revision: number },
+  paths: readonly VerifiedPath[],
   signal: AbortSignal,
-): Promise<CommitOutcome | undefined> {
-  await requireReferences(context.index, decoded.info, signal);
-  await verifyContent(context, decoded, signal);
-  await storeManifest(context, decoded.info, { body: entry.manifest, signal });
-  return listPath(context, decoded.info, { ...claim, signal });
+): Promise<ListOutcome[]> {
+  const outcomes = new Map<StorePath, Promise<ListOutcome>>();
+  const all = paths.map(({ narInfo, receipt }) => {
+    const info = readNarInfo(narInfo, 'list');
+    const before = info.references.flatMap((path) => outcomes.get(path) ?? []);
+    const outcome = listOne(context, { info, receipt }, { before, listed: outcomes, signal });
+    outcomes.set(info.storePath, outcome);
+    return outcome;
+  });
+  await Promise.allSettled(all);
+  return Promise.all(all);
+}
+
+async function listOne(
+  context: CommitContext,
+  { info, receipt }: { info: NarInfo; receipt: Receipt },
+  options: { before: readonly Promise<ListOutcome>[]; listed: ReadonlyMap<StorePath, unknown>; signal: AbortSignal },
+): Promise<ListOutcome> {
+  const { before, listed, signal } = options;
+  if (!isReceiptFor(context, info, receipt)) return { outcome: 'stale' };
+  if ((await Promise.all(before)).some(({ outcome }) => outcome === 'stale')) return { outcome: 'stale' };
+  await requireReferences(context.index, info, { listed, signal });
+  const claim = { stored: undefined, revision: receipt.revision, signal };
+  return (await listPath(context, info, claim)) ?? { outcome: 'stale' };
+}
+
+/** Claims a path, verifies its content and stores its manifest; undefined when it is listed, and nothing is left to do. */
+async function claimVerified(
+  context: CommitContext,
+  { entry, decoded }: { entry: Entry; decoded: DecodedEntry },
+  signal: AbortSignal,
+): Promise<Claim | undefined> {
+  const { info } = decoded;
+  for (;;) {
+    const stored = await context.index.narInfo(info.storePath, signal);
+    if (stored !== undefined && isDone(context, stored, info)) return undefined;
+    const revision = await claimPath(context.jetstream, { entry, decoded }, { stored: stored?.revision, signal });
+    if (revision === undefined) continue;
+    await verifyContent(context, decoded, signal);
+    await storeManifest(context, info, { body: entry.manifest, signal });
+    return { stored, revision };
+  }
 }
 
 /** Whether a stored narinfo leaves nothing to do; throws when it is of other content. */
@@ -85,8 +122,13 @@ function isDone({ publicKey }: CommitContext, { info: stored }: StoredNarInfo, i
   return checkTrust(stored, [publicKey]).trusted;
 }
 
-async function requireReferences(index: IndexStore, info: NarInfo, signal: AbortSignal): Promise<void> {
-  const others = info.references.filter((reference) => reference !== info.storePath);
+/** @param options.listed - references that are known to be listed. */
+async function requireReferences(
+  index: IndexStore,
+  info: NarInfo,
+  { listed, signal }: { listed?: ReadonlyMap<StorePath, unknown>; signal: AbortSignal },
+): Promise<void> {
+  const others = info.references.filter((path) => path !== info.storePath && listed?.has(path) !== true);
   const lookUp = async (path: StorePath, inner: AbortSignal) => ({ path, found: await index.narInfo(path, inner) });
   for await (const { path, found } of mapOrdered(others, lookUp, { window: REFERENCE_WINDOW, signal })) {
     if (found !== undefined) continue;
@@ -96,87 +138,6 @@ async function requireReferences(index: IndexStore, info: NarInfo, signal: Abort
       { hint: 'Push the whole closure, references first', storePath: info.storePath },
     );
   }
-}
-
-/** Reads all chunks back and compares the NAR with what the path info says of it. */
-async function verifyContent(
-  context: CommitContext,
-  { info, manifest }: DecodedEntry,
-  signal: AbortSignal,
-): Promise<void> {
-  const { jetstream, presence } = context;
-  const task = { path: info.storePath, signal };
-  const hash = createHash('sha256');
-  try {
-    // Read as a NAR too: what is listed can be unpacked.
-    const events = readNar(hashed(readChunks(jetstream, manifest, task), hash));
-    while ((await events.next()).done !== true);
-  } catch (error) {
-    if (error instanceof NixError) throw notANar(info, error);
-    const chunk = error instanceof CacheError ? manifest.chunks.find(({ id }) => id === error.chunk) : undefined;
-    if (chunk !== undefined) {
-      presence.delete(chunk.id);
-      await dropCorruptChunk(jetstream, chunk, task);
-    }
-    throw error;
-  }
-  const narHash = narHashOf(hash.digest());
-  if (narHash !== info.narHash) {
-    throw new CacheError(
-      'CACHE_NAR_MISMATCH',
-      `Cannot add "${info.storePath}": its chunks are the NAR ${narHash}, its path info says ${info.narHash}`,
-      { hint: `Check the store it comes from: nix-store --verify-path ${info.storePath}`, storePath: info.storePath },
-    );
-  }
-  for (const { id } of manifest.chunks) presence.add(id);
-}
-
-/**
- * Stores a manifest that was verified. One that its NAR has already stays: it was verified when it came. But another one, of a
- * push that cut or normalised otherwise, may have lost a chunk that this one does not need: such a one is replaced.
- */
-async function storeManifest(
-  context: CommitContext,
-  info: NarInfo,
-  { body, signal }: { body: Uint8Array; signal: AbortSignal },
-): Promise<void> {
-  const { index } = context;
-  const task = { path: info.storePath, signal };
-  while (!(await index.storeManifest(info.narHash, body, task))) {
-    const stored = await index.storedManifest(info.narHash, task);
-    if (stored === undefined) continue;
-    if (Buffer.compare(stored.data, body) === 0 || (await isWhole(context, info, { body: stored.data, signal })))
-      return;
-    await index.dropManifest(stored.seq, task);
-  }
-}
-
-async function isWhole(
-  context: CommitContext,
-  info: NarInfo,
-  { body, signal }: { body: Uint8Array; signal: AbortSignal },
-): Promise<boolean> {
-  try {
-    await verifyContent(context, { info, manifest: decodeManifest(body, info.storePath) }, signal);
-    return true;
-  } catch (error) {
-    if (error instanceof CacheError && DAMAGE.has(error.code)) return false;
-    throw error;
-  }
-}
-
-async function* hashed(source: AsyncIterable<Uint8Array>, hash: Hash): AsyncGenerator<Uint8Array, void, undefined> {
-  for await (const bytes of source) {
-    hash.update(bytes);
-    yield bytes;
-  }
-}
-
-function notANar({ storePath }: NarInfo, cause: NixError): CacheError {
-  return new CacheError('CACHE_NAR_MISMATCH', `Cannot add "${storePath}": its chunks are no NAR (${cause.message})`, {
-    cause,
-    storePath,
-  });
 }
 
 async function listPath(

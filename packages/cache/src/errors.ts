@@ -38,6 +38,8 @@ const CACHE_ERROR_KINDS = {
   CACHE_COMPRESSION_FAILED: 'refused',
   /** The HTTP door cannot listen where it should. */
   CACHE_LISTEN_FAILED: 'failed',
+  /** The certificate of the HTTP door, or its key, cannot be used. */
+  CACHE_TLS_INVALID: 'usage',
   /** What is to be removed from the cache is pinned, or other paths refer to it. */
   CACHE_PATH_IN_USE: 'refused',
   /** A name cannot be the name of a pin. */

@@ -1,4 +1,6 @@
+import { endianness } from 'node:os';
 import { GEAR } from './gear.ts';
+import { ownMemory } from './own-memory.ts';
 
 /** Name of the cut rule, written into every manifest. */
 export const CHUNKING = 'fastcdc-64-256-1020-gear1';
@@ -7,6 +9,10 @@ export const CHUNKING = 'fastcdc-64-256-1020-gear1';
 export const MIN_CHUNK_SIZE = 64 * 1024;
 /** Below 1 MiB, so that a chunk that does not shrink fits with its headers into the default `max_payload` of nats-server. */
 export const MAX_CHUNK_SIZE = 1020 * 1024;
+
+const NOTHING = new Uint8Array();
+const NO_WORDS = new Uint32Array();
+const IS_LITTLE_ENDIAN = endianness() === 'LE';
 
 /** Sizes of chunks in bytes. */
 export interface ChunkSizes {
@@ -24,33 +30,58 @@ const SIZES: ChunkSizes = { min: MIN_CHUNK_SIZE, average: 256 * 1024, max: MAX_C
  * (FastCDC: Xia et al., USENIX ATC 2016, with its normalised chunking, on a 32-bit gear hash).
  *
  * The cut points depend on the bytes alone, never on how they are split into pieces. Concatenated, the chunks are the
- * stream; an empty stream has none. A chunk that lies in one piece of the source is a view of it. No more than one chunk is
- * held at a time.
+ * stream; an empty stream has none. Each chunk has memory of its own; a piece of the source may change once the next one is
+ * asked for. No more than one chunk is held at a time.
  */
 export async function* cutChunks(
   source: AsyncIterable<Uint8Array>,
   sizes = SIZES,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   let cutter = new Cutter(sizes);
-  let pieces: Uint8Array[] = [];
+  const begun = new BegunChunk(sizes.max);
   for await (const piece of source) {
-    let start = 0;
-    while (start < piece.length) {
+    for (let start = 0; start < piece.length;) {
       const end = cutter.scan(piece, start);
-      pieces.push(piece.subarray(start, end));
+      const bytes = piece.subarray(start, end);
       start = end;
-      if (!cutter.atCut) continue;
-      yield joined(pieces, cutter.size);
-      cutter = new Cutter(sizes);
-      pieces = [];
+      if (cutter.atCut) {
+        cutter = new Cutter(sizes);
+        yield begun.completedBy(bytes);
+      } else begun.add(bytes);
     }
   }
-  if (cutter.size > 0) yield joined(pieces, cutter.size);
+  if (cutter.size > 0) yield begun.completedBy(NOTHING);
 }
 
-function joined(pieces: readonly Uint8Array[], size: number): Uint8Array {
-  const [first, ...others] = pieces;
-  return first === undefined || others.length > 0 ? Buffer.concat(pieces, size) : first;
+/** What came of a chunk with earlier pieces. */
+class BegunChunk {
+  readonly #max: number;
+  #memory: Uint8Array = NOTHING;
+  #size = 0;
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  add(bytes: Uint8Array): void {
+    const size = this.#size + bytes.length;
+    if (size > this.#memory.length) {
+      const larger = ownMemory(Math.min(this.#max, Math.max(size, 2 * this.#memory.length)));
+      larger.set(this.#memory.subarray(0, this.#size));
+      this.#memory = larger;
+    }
+    this.#memory.set(bytes, this.#size);
+    this.#size = size;
+  }
+
+  /** The whole chunk, of which `bytes` is the end. */
+  completedBy(bytes: Uint8Array): Uint8Array {
+    const chunk = ownMemory(this.#size + bytes.length);
+    chunk.set(this.#memory.subarray(0, this.#size));
+    chunk.set(bytes, this.#size);
+    this.#size = 0;
+    return chunk;
+  }
 }
 
 /** Finds the end of one chunk in bytes that arrive piecewise. */
@@ -84,16 +115,28 @@ class Cutter {
 
   #roll(piece: Uint8Array, start: number, { end, mask }: { end: number; mask: number }): number {
     const gear = GEAR;
+    const { buffer, byteOffset } = piece;
     let hash = this.#hash;
     let at = start;
-    // Two bytes a turn: a third faster than one.
-    for (; at + 1 < end; at += 2) {
-      const first = ((hash << 1) + (gear[piece[at] as number] as number)) | 0;
-      hash = ((first << 1) + (gear[piece[at + 1] as number] as number)) | 0;
-      if ((first & mask) === 0) return this.#cut(at + 1);
-      if ((hash & mask) === 0) return this.#cut(at + 2);
+    const wordsFrom = IS_LITTLE_ENDIAN ? Math.min(end, at + (-(byteOffset + at) & 3)) : end;
+    for (; at < wordsFrom; at++) {
+      hash = ((hash << 1) + (gear[piece[at] as number] as number)) | 0;
+      if ((hash & mask) === 0) return this.#cut(at + 1);
     }
-    for (; at < end; at++) {
+    // Four bytes a turn: three times as fast as one.
+    const words = at < end ? new Uint32Array(buffer, byteOffset + at, (end - at) >> 2) : NO_WORDS;
+    for (let i = 0; i < words.length; i++) {
+      const word = words[i] as number;
+      const first = ((hash << 1) + (gear[word & 0xff] as number)) | 0;
+      const second = ((first << 1) + (gear[(word >>> 8) & 0xff] as number)) | 0;
+      const third = ((second << 1) + (gear[(word >>> 16) & 0xff] as number)) | 0;
+      hash = ((third << 1) + (gear[word >>> 24] as number)) | 0;
+      if ((first & mask) === 0) return this.#cut(at + 4 * i + 1);
+      if ((second & mask) === 0) return this.#cut(at + 4 * i + 2);
+      if ((third & mask) === 0) return this.#cut(at + 4 * i + 3);
+      if ((hash & mask) === 0) return this.#cut(at + 4 * i + 4);
+    }
+    for (at += 4 * words.length; at < end; at++) {
       hash = ((hash << 1) + (gear[piece[at] as number] as number)) | 0;
       if ((hash & mask) === 0) return this.#cut(at + 1);
     }

@@ -2,6 +2,8 @@ export { CacheError } from './errors.ts';
 export type { CacheErrorCode } from './errors.ts';
 export { CacheService } from './cache-service.ts';
 export type { CacheServiceOptions } from './cache-service.ts';
+export { LocalChunks } from './local-chunks.ts';
+export type { ChunkIndexOptions } from './chunk-index.ts';
 export type { Logger } from './logger.ts';
 export { NatsCache } from './nats-cache.ts';
 export type { CachePath, CachePin, CollectOptions, PinOptions, RemoveOptions } from './care/care-client.ts';

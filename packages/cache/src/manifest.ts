@@ -114,6 +114,12 @@ export function decodeManifest(bytes: Uint8Array, origin: string): Manifest {
   return { ...manifest, mentions };
 }
 
+/** Where each chunk begins, in bytes from the start of the NAR. */
+export function chunkStarts({ chunks }: Pick<Manifest, 'chunks'>): number[] {
+  let at = 0;
+  return chunks.map(({ size }) => (at += size) - size);
+}
+
 /** A manifest cannot be used. */
 export function invalidManifest(origin: string, what: string, cause?: unknown): CacheError {
   return new CacheError('CACHE_MANIFEST_INVALID', `Cannot read the manifest of "${origin}": ${what}`, { cause });

@@ -52,52 +52,85 @@ export function* decodeMentions({ hashes, count, table }: Mentions, narSize: num
   if (!reader.isAtEnd) throw new RangeError('a mention more than it counts is in its table');
 }
 
-/** Puts the mentions of a NAR into its chunks, which come one after the other. */
-export class MentionRestorer {
-  readonly #mentions: Generator<Mention, void>;
-  #next: Mention | undefined;
-  #at = 0;
+/** Puts the mentions of a NAR into pieces of it, and takes them out again. The table is read when a piece is first looked at. */
+export class MentionPlaces {
+  readonly #mentions: Mentions | undefined;
+  readonly #narSize: number;
+  #places: { readonly starts: Float64Array; readonly hashes: Uint32Array } | undefined;
 
-  constructor(mentions: Mentions, narSize: number) {
-    this.#mentions = decodeMentions(mentions, narSize);
-    this.#advance();
+  /** @param manifest - the mentions of a NAR, if it has any, and its size in bytes. */
+  constructor({ mentions, narSize }: { readonly mentions?: Mentions | undefined; readonly narSize: number }) {
+    this.#mentions = mentions;
+    this.#narSize = narSize;
   }
 
   /**
-   * The next chunk with hash parts in place of fillers. `bytes` are left as they are: others may have them.
-   * @throws `RangeError` when there is no filler
+   * Whether there is a mention, or a part of one, in the NAR from `start` to before `end`.
+   * @throws `RangeError` when the table makes no sense
    */
-  restore(bytes: Uint8Array): Uint8Array {
-    const from = this.#at;
-    const to = from + bytes.length;
-    this.#at = to;
-    if (this.#next === undefined || this.#next.start >= to) return bytes;
-    const restored = Buffer.from(bytes);
-    for (let next: Mention | undefined = this.#next; next !== undefined && next.start < to; next = this.#next) {
-      const { start, hash } = next;
-      const end = start + HASH_PART_SIZE;
-      // A chunk may begin or end within a mention.
-      const [first, last] = [Math.max(start, from), Math.min(end, to)];
-      const part = restored.subarray(first - from, last - from);
-      replaceFiller(part, hash.slice(first - start, last - start));
-      if (end > to) break;
-      this.#advance();
-    }
-    return restored;
+  isIn(start: number, end: number): boolean {
+    return this.#partsIn(start, end).next().done !== true;
   }
 
-  #advance(): void {
-    this.#next = this.#mentions.next().value ?? undefined;
+  /**
+   * `bytes`, which are the chunk that begins at `start`, with hash parts in place of fillers. They themselves are left as they
+   * are: others may have them.
+   * @throws `RangeError` when there is no filler, or the table makes no sense
+   */
+  restore(bytes: Uint8Array, start: number): Uint8Array {
+    let restored: Buffer | undefined;
+    for (const { from, text } of this.#partsIn(start, start + bytes.length)) {
+      restored ??= Buffer.from(bytes);
+      const filler = restored.subarray(from, from + text.length);
+      if (filler.some((byte) => byte !== 0)) throw new RangeError('a mention is where its chunk has no filler');
+      filler.write(text, 'latin1');
+    }
+    return restored ?? bytes;
+  }
+
+  /**
+   * Puts fillers in place of hash parts into `bytes`, which are what the NAR has from `start` on.
+   * @throws `RangeError` when the table makes no sense
+   */
+  blank(bytes: Uint8Array, start: number): void {
+    for (const { from, text } of this.#partsIn(start, start + bytes.length)) bytes.fill(0, from, from + text.length);
+  }
+
+  /** The parts of mentions that lie between two offsets: a piece may begin or end within one. `from` is counted from `start`. */
+  *#partsIn(start: number, end: number): Generator<{ from: number; text: string }, void> {
+    if (this.#mentions === undefined) return;
+    const { starts, hashes } = (this.#places ??= readPlaces(this.#mentions, this.#narSize));
+    for (let i = firstAfter(starts, start - HASH_PART_SIZE); i < starts.length; i++) {
+      const at = starts[i] as number;
+      if (at >= end) return;
+      const hash = this.#mentions.hashes[hashes[i] as number] as string;
+      yield { from: Math.max(at, start) - start, text: hash.slice(Math.max(0, start - at), end - at) };
+    }
   }
 }
 
-/**
- * Writes a hash part, or a piece of one, where there is a filler.
- * @throws `RangeError` when there is none
- */
-export function replaceFiller(filler: Buffer, text: string): void {
-  if (filler.some((byte) => byte !== 0)) throw new RangeError('a mention is where its chunk has no filler');
-  filler.write(text, 'latin1');
+/** Numbers, as objects would take ten times the memory. */
+function readPlaces(mentions: Mentions, narSize: number) {
+  const starts = new Float64Array(mentions.count);
+  const hashes = new Uint32Array(mentions.count);
+  const indexes = new Map(mentions.hashes.map((hash, index) => [hash, index]));
+  let count = 0;
+  for (const { start, hash } of decodeMentions(mentions, narSize)) {
+    starts[count] = start;
+    hashes[count++] = indexes.get(hash) as number;
+  }
+  return { starts, hashes };
+}
+
+/** Index of the first of ascending numbers that is above `limit`. */
+function firstAfter(ascending: Float64Array, limit: number): number {
+  let [first, past] = [0, ascending.length];
+  while (first < past) {
+    const middle = (first + past) >> 1;
+    if ((ascending[middle] as number) > limit) past = middle;
+    else first = middle + 1;
+  }
+  return first;
 }
 
 function pushNumber(table: number[], value: number): void {

@@ -1,5 +1,6 @@
 import type { NatsConnection } from '@nats-io/nats-core';
 import {
+  type NarOptions,
   parsePublicKey,
   type PathInfo,
   type PathSource,
@@ -32,6 +33,7 @@ import { readChunks } from './chunk-store.ts';
 import { pathNotFound } from './closure.ts';
 import { decodeEntries, decodeEntry, type DecodedEntry } from './entry.ts';
 import { type JetStream, openJetStream } from './jetstream.ts';
+import type { LocalChunks } from './local-chunks.ts';
 import { ManifestCache } from './manifest-cache.ts';
 import type { Manifest } from './manifest.ts';
 import { isNotEnabled, noJetStream, serverName, toCacheError } from './nats-errors.ts';
@@ -43,6 +45,13 @@ import { SharedChunks } from './shared-chunks.ts';
 interface SignalOptions {
   signal?: AbortSignal | undefined;
 }
+
+interface OpenOptions extends SignalOptions {
+  /** How long a read waits for a damaged chunk to be brought back, in ms. @default 5000 */
+  healingMs?: number | undefined;
+}
+
+const HEALING_MS = 5000;
 
 /**
  * A cache in NATS as a client sees it. It holds nothing open but what the connection does, which stays the caller's.
@@ -56,6 +65,7 @@ export class NatsCache implements PathSource {
   /** The key that the cache signs with. */
   readonly publicKey: PublicKey;
   readonly #jetstream: JetStream;
+  readonly #healingMs: number;
   readonly #manifests = new ManifestCache();
   readonly #shared = new SharedChunks((id) => this.#manifests.isShared(id));
 
@@ -63,15 +73,16 @@ export class NatsCache implements PathSource {
    * Finds the cache of the connection's account.
    * @throws `CacheError` `CACHE_UNAVAILABLE` when no service answers, `CACHE_NO_JETSTREAM`, `CACHE_PAYLOAD_LIMIT`
    */
-  static async open(nc: NatsConnection, { signal }: SignalOptions = {}): Promise<NatsCache> {
+  static async open(nc: NatsConnection, { signal, healingMs = HEALING_MS }: OpenOptions = {}): Promise<NatsCache> {
     requirePayload(nc);
     const jetstream = await openJetStream(nc);
     const about = await askAbout(jetstream, signal);
-    return new NatsCache(jetstream, parsePublicKey(about.publicKey));
+    return new NatsCache(jetstream, { publicKey: parsePublicKey(about.publicKey), healingMs });
   }
 
-  private constructor(jetstream: JetStream, publicKey: PublicKey) {
+  private constructor(jetstream: JetStream, { publicKey, healingMs }: { publicKey: PublicKey; healingMs: number }) {
     this.#jetstream = jetstream;
+    this.#healingMs = healingMs;
     this.name = serverName(jetstream.nc);
     this.publicKey = publicKey;
   }
@@ -102,17 +113,35 @@ export class NatsCache implements PathSource {
   }
 
   /**
-   * The uncompressed NAR of a path. Chunks are fetched ahead, and each is verified before it is handed on.
+   * The uncompressed NAR of a path. Chunks are fetched ahead, and each is verified before it is handed on. One that is lost or
+   * damaged is waited for: a node that holds the path brings it back.
    * @throws `CacheError` `CACHE_PATH_NOT_FOUND`, `CACHE_CHUNK_MISSING`, `CACHE_CHUNK_CORRUPT`
    */
-  async *nar(info: PathInfo, { signal }: SignalOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+  nar(info: PathInfo, options: NarOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+    return this.#nar(info, options);
+  }
+
+  /**
+   * The cache as a source for the store of `local`, and for no other: chunks that paths of that store have are read there and not
+   * fetched, and what is pulled is remembered for the next time.
+   */
+  reusing(local: LocalChunks): PathSource {
+    return {
+      name: this.name,
+      pathInfo: (path, options) => this.pathInfo(path, options),
+      closure: (roots, options) => this.closure(roots, options),
+      nar: (info, options) => this.#nar(info, options, local),
+    };
+  }
+
+  async *#nar(info: PathInfo, { signal, reuseChunks }: NarOptions = {}, local?: LocalChunks) {
     const manifest = this.#manifests.get(info) ?? (await this.#fetchManifest(info, signal));
-    try {
-      yield* readChunks(this.#jetstream, manifest, { path: info.storePath, signal, shared: this.#shared });
-    } catch (error) {
-      await reportDamage(this.#jetstream, { error, path: info.storePath }, signal);
-      throw error;
-    }
+    const path = info.storePath;
+    const onDamage = (error: unknown, inner: AbortSignal) =>
+      reportDamage(this.#jetstream, { error, path, waitMs: this.#healingMs }, inner);
+    const task = { path, signal, reuseChunks, shared: this.#shared, local: local?.reader(), onDamage };
+    yield* readChunks(this.#jetstream, manifest, task);
+    local?.remember(path, manifest);
   }
 
   /**

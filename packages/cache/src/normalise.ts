@@ -15,6 +15,7 @@ export class Normaliser {
   readonly #scanner: HashScanner;
   readonly #mentions: Mention[] = [];
   readonly #max: number;
+  #memory = NOTHING;
 
   /** @param max - how many mentions are replaced; the rest of the NAR is left as it is. */
   constructor({ storePath, references }: Pick<PathInfo, 'storePath' | 'references'>, max = MAX_MENTIONS) {
@@ -29,8 +30,8 @@ export class Normaliser {
   }
 
   /**
-   * The NAR with fillers. Pieces of `source` stay as they are, and must: what has no mentions is handed on as views of them.
-   * To be called once.
+   * The NAR with fillers. A piece of it may change once the next one is asked for, and so may one of `source`, which is left as
+   * it is: what has no mentions is handed on as views of it. To be called once.
    */
   async *normalise(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
     let held: Uint8Array = NOTHING;
@@ -43,20 +44,29 @@ export class Normaliser {
       const lastEnd = (starts.at(-1) ?? -HASH_PART_SIZE) + HASH_PART_SIZE;
       const size = before.length + bytes.length;
       const done = Math.max(lastEnd, size - (this.#isFull ? 0 : HELD), 0);
+      heldAt += done;
       if (starts.length > 0) {
-        const copy = Buffer.concat([before, bytes]);
-        for (const start of starts) copy.fill(0, start, start + HASH_PART_SIZE);
-        yield copy.subarray(0, done);
-        held = copy.subarray(done);
+        const blanked = this.#blanked(before, bytes, starts);
+        held = Uint8Array.from(blanked.subarray(done));
+        yield blanked.subarray(0, done);
       } else {
         // There is nothing in `before` unless `bytes` are as many as are held back.
+        held = Uint8Array.from(bytes.subarray(done - before.length));
         if (before.length > 0) yield before;
         if (done > before.length) yield bytes.subarray(0, done - before.length);
-        held = bytes.subarray(done - before.length);
       }
-      heldAt += done;
     }
     if (held.length > 0) yield held;
+  }
+
+  /** `before` and `bytes` with fillers at `starts`, in memory that is used again. */
+  #blanked(before: Uint8Array, bytes: Uint8Array, starts: readonly number[]): Uint8Array {
+    const size = before.length + bytes.length;
+    if (this.#memory.length < size) this.#memory = new Uint8Array(size);
+    this.#memory.set(before);
+    this.#memory.set(bytes, before.length);
+    for (const start of starts) this.#memory.fill(0, start, start + HASH_PART_SIZE);
+    return this.#memory.subarray(0, size);
   }
 
   get #isFull(): boolean {

@@ -20,14 +20,14 @@ const BATCH = 16;
  */
 export class PresenceQuery {
   readonly #jetstream: JetStream;
-  readonly #signal: AbortSignal;
+  readonly #signal: AbortSignal | undefined;
   #waiting: Asked[] = [];
   /** How many of them are to be asked for without waiting for more. */
   #due = 0;
   /** Never rejects, and ends with the last answer, which those who asked wait for. */
   #draining: Promise<void> | undefined;
 
-  constructor(jetstream: JetStream, signal: AbortSignal) {
+  constructor(jetstream: JetStream, signal: AbortSignal | undefined) {
     this.#jetstream = jetstream;
     this.#signal = signal;
   }

@@ -9,6 +9,8 @@ import { CHUNK_STREAM, CHUNK_SUBJECTS, DELETED_SUBJECT, lastToken, STORED_SUBJEC
  */
 export class PresenceSet implements Disposable {
   readonly #ids = new Set<ChunkId>();
+  /** Called with each chunk that is stored. */
+  readonly #waiting = new Set<(id: ChunkId) => void>();
   #subscription: Subscription | undefined;
 
   static async open(jetstream: JetStream, signal?: AbortSignal): Promise<PresenceSet> {
@@ -28,6 +30,21 @@ export class PresenceSet implements Disposable {
 
   add(id: ChunkId): void {
     this.#ids.add(id);
+    for (const added of this.#waiting) added(id);
+  }
+
+  /** Waits until chunks that are not there have been stored, or `signal` is aborted. */
+  async awaitStored(ids: readonly ChunkId[], signal: AbortSignal): Promise<void> {
+    const left = new Set(ids);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const added = (id: ChunkId) => {
+      if (left.delete(id) && left.size === 0) resolve();
+    };
+    this.#waiting.add(added);
+    signal.addEventListener('abort', () => resolve(), { once: true });
+    if (signal.aborted || left.size === 0) resolve();
+    await promise;
+    this.#waiting.delete(added);
   }
 
   delete(id: ChunkId): void {
@@ -55,7 +72,7 @@ export class PresenceSet implements Disposable {
 
   #addSubject(subject: string): void {
     const id = lastToken(subject);
-    if (isChunkId(id)) this.#ids.add(id);
+    if (isChunkId(id)) this.add(id);
   }
 }
 

@@ -20,10 +20,13 @@ export const SERVICE_VERSION = '0.1.0';
  * | `read.find`     | hash parts of store paths, one a line  | the entries of those that the cache has         |
  * | `read.nar`      | a NAR hash                             | its manifest, or nothing                        |
  * | `write.commit`  | one entry                              | JSON {@link CommitOutcome}                      |
+ * | `write.verify`  | one entry                              | JSON {@link VerifyOutcome}                      |
+ * | `write.list`    | JSON {@link VerifiedPath}`[]`          | JSON {@link ListOutcome}`[]`                    |
+ * | `write.hold`    | a manifest                             | JSON: the ids of its chunks that are not there  |
  * | `write.sign`    | a narinfo                              | JSON {@link CommitOutcome}, of its signatures   |
  * | `read.list`     | where the page begins, or nothing      | JSON `PathPage`                                 |
  * | `read.pins`     |                                        | JSON `Pin[]`                                    |
- * | `read.check`    | JSON `{chunks, path?}`                 | JSON `DamagedChunk[]`; announces them for `path`|
+ * | `read.check`    | JSON `{chunks, path?, waitMs?}`        | JSON `DamagedChunk[]`; announces them for `path`|
  * | `read.collection` |                                      | JSON `CollectionProgress`, or null              |
  * | `write.used`    | store paths, one a line                |                                                 |
  * | `pin.set`       | JSON `{name, storePath, keep}`         |                                                 |
@@ -47,6 +50,9 @@ export const SUBJECTS = {
   find: `${READ_GROUP}.find`,
   nar: `${READ_GROUP}.nar`,
   commit: `${WRITE_GROUP}.commit`,
+  verify: `${WRITE_GROUP}.verify`,
+  listVerified: `${WRITE_GROUP}.list`,
+  hold: `${WRITE_GROUP}.hold`,
   sign: `${WRITE_GROUP}.sign`,
   list: `${READ_GROUP}.list`,
   pins: `${READ_GROUP}.pins`,
@@ -83,6 +89,28 @@ export interface CacheStat {
 /** What became of a commit: `present` when the cache had the path, with the same content and the cache's signature. */
 export interface CommitOutcome {
   readonly outcome: 'added' | 'present';
+}
+
+/** What became of the verification of a path: it can be listed, or there is nothing left to do. */
+export type VerifyOutcome = CommitOutcome | { readonly outcome: 'verified'; readonly receipt: Receipt };
+
+/** That a service has verified a path, for every service of the same key. */
+export interface Receipt {
+  /** Of the claim on the path: with another claim, or without one, the receipt is void. */
+  readonly revision: number;
+  /** Base64 of the service's signature on it. */
+  readonly signature: string;
+}
+
+/** A path that is to be listed. */
+export interface VerifiedPath {
+  readonly narInfo: string;
+  readonly receipt: Receipt;
+}
+
+/** What became of a path that was to be listed; `stale`: it is to be verified again. */
+export interface ListOutcome {
+  readonly outcome: 'added' | 'present' | 'stale';
 }
 
 /**
@@ -136,4 +164,26 @@ export function decodeJson(body: Uint8Array, what: string): unknown {
       cause,
     });
   }
+}
+
+/** Body of a request to list paths. */
+export function encodeVerified(paths: readonly VerifiedPath[]): string {
+  return JSON.stringify(paths);
+}
+
+/** Reads what {@link encodeVerified} wrote. */
+export function decodeVerified(body: Uint8Array): VerifiedPath[] {
+  let paths: unknown;
+  try {
+    paths = JSON.parse(Buffer.from(body).toString());
+  } catch (cause) {
+    throw new CacheError('CACHE_PROTOCOL', 'Cannot list paths: what was sent is no JSON', { cause });
+  }
+  if (Array.isArray(paths) && paths.every(isVerifiedPath)) return paths;
+  throw new CacheError('CACHE_PROTOCOL', 'Cannot list paths: what was sent are no paths with receipts');
+}
+
+function isVerifiedPath(value: Partial<VerifiedPath> | null): value is VerifiedPath {
+  const { revision, signature } = value?.receipt ?? {};
+  return typeof value?.narInfo === 'string' && Number.isSafeInteger(revision) && typeof signature === 'string';
 }

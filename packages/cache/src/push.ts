@@ -1,17 +1,23 @@
 import type { PathInfo, PathSource, StorePath } from '@nex-nix/nix';
 import { queryClosure } from '@nex-nix/nix';
-import { abortable } from './abortable.ts';
 import { unpackBits } from './bitmap.ts';
 import { call } from './call.ts';
 import { ChunkUploader } from './chunk-uploader.ts';
-import { encodeEntries, makeEntry } from './entry.ts';
+import { encodeEntries, type Entry, makeEntry } from './entry.ts';
 import { CacheError } from './errors.ts';
 import { cutChunks } from './fastcdc.ts';
 import type { JetStream } from './jetstream.ts';
-import type { ChunkRef, Manifest } from './manifest.ts';
 import { Normaliser } from './normalise.ts';
+import { PathLister } from './path-lister.ts';
 import { maxBody } from './payload.ts';
-import { encodePaths, PATHS_PER_REQUEST, SUBJECTS } from './protocol.ts';
+import {
+  decodeJson,
+  encodePaths,
+  PATHS_PER_REQUEST,
+  SUBJECTS,
+  type VerifiedPath,
+  type VerifyOutcome,
+} from './protocol.ts';
 import { Semaphore } from './semaphore.ts';
 import { TaskGroup } from './task-group.ts';
 
@@ -49,6 +55,10 @@ export interface PushReport {
 }
 
 const DEFAULT_CONCURRENCY = 8;
+/** A path with a NAR of so many bytes counts for half of what is read at once. */
+const LARGE = 4 * 1024 * 1024;
+/** Paths that the service verifies at once for one push: each costs it some round trips. */
+const VERIFIED_AT_ONCE = 64;
 
 /** Pushes the closure of `roots` into the cache: see `NatsCache.push`. */
 export async function pushClosure(
@@ -68,18 +78,6 @@ export async function pushClosure(
     ...push.totals(),
     durationMs: performance.now() - started,
   };
-}
-
-/**
- * Sends the chunks of a path that the cache lacks, and lists nothing.
- * @param options.evenIfPresent - without asking, all of them.
- */
-export async function sendChunks(
-  jetstream: JetStream,
-  { source, info }: { source: PathSource; info: PathInfo },
-  options: Pick<PushOptions, 'signal' | 'normalise'> & { evenIfPresent: boolean },
-): Promise<void> {
-  await new Push(jetstream, source, { ...options, absent: [info] }).send(options);
 }
 
 async function knownPaths(
@@ -104,7 +102,10 @@ async function knownPaths(
   return known;
 }
 
-/** One push: several paths are read at once, their chunks share one uploader, and they are listed references first. */
+/**
+ * One push: several paths are read at once, their chunks share one uploader. Each path is verified as soon as its chunks are
+ * there, and listed when all that it refers to is.
+ */
 class Push {
   readonly #jetstream: JetStream;
   readonly #source: PathSource;
@@ -112,44 +113,45 @@ class Push {
   readonly #options: PushOptions;
   readonly #group: TaskGroup;
   readonly #uploader: ChunkUploader;
-  /** Of each path that is pushed: resolves when it is listed. */
-  readonly #listed = new Map<StorePath, PromiseWithResolvers<void>>();
+  readonly #verifying = new Semaphore(VERIFIED_AT_ONCE);
+  readonly #lister: PathLister;
   readonly #narBytesTotal: number;
   #pathsDone = 0;
 
   constructor(jetstream: JetStream, source: PathSource, options: PushOptions & { absent: readonly PathInfo[] }) {
+    const { absent, signal } = options;
     this.#jetstream = jetstream;
     this.#source = source;
     this.#options = options;
-    this.#absent = options.absent;
-    this.#narBytesTotal = options.absent.reduce((sum, { narSize }) => sum + narSize, 0);
-    this.#group = new TaskGroup(options.signal);
+    this.#absent = absent;
+    this.#narBytesTotal = absent.reduce((sum, { narSize }) => sum + narSize, 0);
+    this.#group = new TaskGroup(signal);
     this.#uploader = new ChunkUploader(jetstream, { signal: this.#group.signal, onChunk: () => this.#report() });
+    const infos = new Map(absent.map((info) => [info.storePath, info]));
+    this.#lister = new PathLister(jetstream, absent, {
+      signal: this.#group.signal,
+      onListed: () => {
+        this.#pathsDone++;
+        this.#report();
+      },
+      recommit: async (path) => this.#commitAgain(infos.get(path) as PathInfo),
+    });
   }
 
   async run(): Promise<void> {
-    const permits = new Semaphore(this.#options.concurrency ?? DEFAULT_CONCURRENCY);
-    for (const { storePath } of this.#absent) this.#listed.set(storePath, Promise.withResolvers<void>());
+    const concurrency = this.#options.concurrency ?? DEFAULT_CONCURRENCY;
+    const reading = new Semaphore(concurrency);
+    // The largest first: it takes longest to be verified.
+    const infos = this.#absent.toSorted((a, b) => b.narSize - a.narSize);
     this.#group.start(async (signal) => {
-      // References come first, so what a path waits for has begun before it and cannot wait for its permit.
-      for (const info of this.#absent) {
-        const permit = await permits.acquire(1, signal);
-        this.#group.start(async () => {
-          using _ = permit;
-          await this.#pushPath(info, signal);
-        });
+      for (const info of infos) {
+        // A large one needs no others beside it to keep this machine busy.
+        const permit = await reading.acquire(info.narSize < LARGE ? 1 : concurrency / 2, signal);
+        this.#group.start(() => this.#pushPath(info, permit));
       }
     });
     try {
       await this.#group.join();
-    } finally {
-      this.#uploader[Symbol.dispose]();
-    }
-  }
-
-  async send({ evenIfPresent }: { evenIfPresent: boolean }): Promise<void> {
-    try {
-      for (const info of this.#absent) await this.#upload(info, { evenIfPresent });
     } finally {
       this.#uploader[Symbol.dispose]();
     }
@@ -160,40 +162,54 @@ class Push {
     return { narBytes, chunks: { total: chunks, sent: sentChunks }, sentBytes };
   }
 
-  async #pushPath(info: PathInfo, signal: AbortSignal): Promise<void> {
-    const manifest = await this.#upload(info, { evenIfPresent: false });
-    await this.#referencesListed(info, signal);
-    try {
-      await this.#commit(info, manifest, signal);
-    } catch (error) {
-      if (!isChunkLost(error)) throw error;
-      // What the cache believed to have was damaged or gone, which it knows by now.
-      await this.#upload(info, { evenIfPresent: true });
-      await this.#commit(info, manifest, signal);
-    }
-    this.#listed.get(info.storePath)?.resolve();
-    this.#pathsDone++;
-    this.#report();
+  /** @param permit - given back when the path is read. */
+  async #pushPath(info: PathInfo, permit: Disposable): Promise<void> {
+    const entry = await this.#uploadFirst(info, permit);
+    const verified = await this.#verify(info, entry);
+    await this.#lister.add(info.storePath, verified);
   }
 
-  async #upload(info: PathInfo, { evenIfPresent }: { evenIfPresent: boolean }): Promise<Manifest> {
-    const { storePath, narHash, narSize } = info;
-    const { signal } = this.#group;
-    const uploads = new TaskGroup(signal);
-    const chunks: ChunkRef[] = [];
-    const normaliser = this.#options.normalise === false ? undefined : new Normaliser(info);
-    const nar = this.#source.nar(info, { signal });
-    let size = 0;
+  async #uploadFirst(info: PathInfo, permit: Disposable): Promise<WaitingEntry> {
+    using _ = permit;
+    const entry = await this.#upload(info, { evenIfPresent: false });
+    // Waits here, so that no more is read than is verified.
+    return { entry, turn: await this.#verifying.acquire(1, this.#group.signal) };
+  }
+
+  /** @returns undefined when the cache lists the path already. */
+  async #verify(info: PathInfo, { entry, turn }: WaitingEntry): Promise<VerifiedPath | undefined> {
+    using _ = turn;
+    const question = { subject: SUBJECTS.verify, body: encodeEntries([entry]) };
+    const task = { action: `have "${info.storePath}" verified`, signal: this.#group.signal };
+    const ask = async () => decodeJson(await call(this.#jetstream, question, task), 'a path') as VerifyOutcome;
+    const outcome = await this.#withChunks(info, ask);
+    return outcome.outcome === 'verified' ? { narInfo: entry.narInfo, receipt: outcome.receipt } : undefined;
+  }
+
+  async #commitAgain(info: PathInfo): Promise<void> {
+    const entry = await this.#upload(info, { evenIfPresent: false });
+    const question = { subject: SUBJECTS.commit, body: encodeEntries([entry]) };
+    const task = { action: `list "${info.storePath}"`, signal: this.#group.signal };
+    await this.#withChunks(info, () => call(this.#jetstream, question, task));
+  }
+
+  /** Sends the chunks of a path again when the cache has lost one: what it believed to have was damaged or gone, which it knows by now. */
+  async #withChunks<T>(info: PathInfo, once: () => Promise<T>): Promise<T> {
     try {
-      for await (const bytes of cutChunks(normaliser?.normalise(nar) ?? nar)) {
-        size += bytes.length;
-        chunks.push(await this.#uploader.upload(bytes, { uploads, evenIfPresent }));
-        uploads.signal.throwIfAborted();
-      }
-    } finally {
-      this.#uploader.flush();
-      await uploads.join();
+      return await once();
+    } catch (error) {
+      if (!isChunkLost(error)) throw error;
+      await this.#upload(info, { evenIfPresent: true });
+      return once();
     }
+  }
+
+  async #upload(info: PathInfo, options: { evenIfPresent: boolean }): Promise<Entry> {
+    const { storePath, narHash, narSize } = info;
+    const normaliser = this.#options.normalise === false ? undefined : new Normaliser(info);
+    const nar = this.#source.nar(info, { signal: this.#group.signal, reuseChunks: true });
+    const chunks = await this.#uploader.upload(cutChunks(normaliser?.normalise(nar) ?? nar), options);
+    const size = chunks.reduce((sum, chunk) => sum + chunk.size, 0);
     if (size !== narSize) {
       throw new CacheError(
         'CACHE_NAR_MISMATCH',
@@ -201,26 +217,13 @@ class Push {
         { hint: `Check the store: nix-store --verify-path ${storePath}`, storePath },
       );
     }
-    return { narHash, narSize, chunks, mentions: normaliser?.mentions() };
-  }
-
-  async #referencesListed(info: PathInfo, signal: AbortSignal): Promise<void> {
-    const others = info.references.filter((reference) => reference !== info.storePath);
-    const listed = others.flatMap((reference) => this.#listed.get(reference)?.promise ?? []);
-    await abortable(Promise.all(listed), signal);
-  }
-
-  async #commit(info: PathInfo, manifest: Manifest, signal: AbortSignal): Promise<void> {
-    const body = encodeEntries([makeEntry(info, manifest)]);
-    if (body.length > maxBody(this.#jetstream.nc)) {
-      throw new CacheError(
-        'CACHE_NAR_TOO_LARGE',
-        `Cannot push "${info.storePath}": the list of its ${manifest.chunks.length} chunks does not fit into one message`,
-        { hint: 'Raise max_payload of nats-server, or split the path', storePath: info.storePath },
-      );
-    }
-    const task = { action: `list "${info.storePath}"`, signal };
-    await call(this.#jetstream, { subject: SUBJECTS.commit, body }, task);
+    const entry = makeEntry(info, { narHash, narSize, chunks, mentions: normaliser?.mentions() });
+    if (encodeEntries([entry]).length <= maxBody(this.#jetstream.nc)) return entry;
+    throw new CacheError(
+      'CACHE_NAR_TOO_LARGE',
+      `Cannot push "${storePath}": the list of its ${chunks.length} chunks does not fit into one message`,
+      { hint: 'Raise max_payload of nats-server, or split the path', storePath },
+    );
   }
 
   #report(): void {
@@ -231,6 +234,12 @@ class Push {
       sentBytes,
     });
   }
+}
+
+/** What is to be verified, and the permit to have it verified now. */
+interface WaitingEntry {
+  readonly entry: Entry;
+  readonly turn: Disposable;
 }
 
 function isChunkLost(error: unknown): boolean {

@@ -12,9 +12,10 @@ describe('SharedChunks', () => {
     let fetched = 0;
     const fetch = async () => Buffer.from([fetched++]);
     const both = await Promise.all([shared.get(first, fetch), shared.get(first, fetch)]);
-    expect([...both, await shared.get(first, fetch)]).toEqual([0, 0, 0].map((byte) => Buffer.from([byte])));
-    expect(await shared.get(second, fetch)).toEqual(Buffer.from([1]));
-    expect(await shared.get(second, fetch)).toEqual(Buffer.from([2]));
+    const kept = { bytes: Buffer.from([0]), isOwn: false };
+    expect([...both, await shared.get(first, fetch)]).toEqual([kept, kept, kept]);
+    expect(await shared.get(second, fetch)).toEqual({ bytes: Buffer.from([1]), isOwn: true });
+    expect(await shared.get(second, fetch)).toEqual({ bytes: Buffer.from([2]), isOwn: true });
   });
 
   it('lets no one fail for another', async () => {
@@ -22,7 +23,7 @@ describe('SharedChunks', () => {
     const failing = shared.get(first, async () => Promise.reject(new Error('given up')));
     const waiting = shared.get(first, async () => Buffer.from('here'));
     await expect(failing).rejects.toThrow('given up');
-    expect(await waiting).toEqual(Buffer.from('here'));
+    expect(await waiting).toEqual({ bytes: Buffer.from('here'), isOwn: true });
   });
 
   it('forgets what was not used for longest', async () => {

@@ -3,6 +3,12 @@ import type { ChunkId } from './chunk-id.ts';
 /** Bytes of chunks that are kept. */
 const MEMORY = 32 * 1024 * 1024;
 
+/** A chunk, and whether nobody else has these bytes. */
+export interface FetchedChunk {
+  readonly bytes: Uint8Array;
+  readonly isOwn: boolean;
+}
+
 /** Chunks that several NARs have, or one NAR several times: fetched once, then kept as long as there is room. */
 export class SharedChunks {
   readonly #isShared: (id: ChunkId) => boolean;
@@ -16,22 +22,22 @@ export class SharedChunks {
     this.#isShared = isShared;
   }
 
-  /** The chunk, which nobody may change; `fetch` brings it, verified, if it is not here. */
-  async get(id: ChunkId, fetch: () => Promise<Uint8Array>): Promise<Uint8Array> {
-    if (!this.#isShared(id)) return fetch();
+  /** The chunk, which nobody may change unless it is their own; `fetch` brings it, verified, if it is not here. */
+  async get(id: ChunkId, fetch: () => Promise<Uint8Array>): Promise<FetchedChunk> {
+    if (!this.#isShared(id)) return { bytes: await fetch(), isOwn: true };
     const kept = this.#kept.get(id);
     if (kept !== undefined) {
       this.#kept.delete(id);
       this.#kept.set(id, kept);
-      return kept;
+      return { bytes: kept, isOwn: false };
     }
     const underWay = this.#underWay.get(id);
     if (underWay !== undefined) {
       try {
-        return await underWay;
+        return { bytes: await underWay, isOwn: false };
       } catch {
         // It failed for another path, or because its reader gave up: who asks here gets an answer of their own.
-        return fetch();
+        return { bytes: await fetch(), isOwn: true };
       }
     }
     const fetching = fetch();
@@ -39,7 +45,7 @@ export class SharedChunks {
     try {
       const bytes = await fetching;
       this.#keep(id, bytes);
-      return bytes;
+      return { bytes, isOwn: false };
     } finally {
       this.#underWay.delete(id);
     }

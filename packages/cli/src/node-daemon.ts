@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
-import { CacheService, NatsCache } from '@nex-nix/cache';
+import { CacheService, LocalChunks, NatsCache } from '@nex-nix/cache';
 import {
   formatSecretKey,
   generateSecretKey,
@@ -56,8 +56,9 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
     service.publicKey,
     ...(options.trustedPublicKeys?.split(/\s+/).filter(Boolean).map(parsePublicKey) ?? []),
   ];
+  const local = stack.use(new LocalChunks(store));
   const nexlet = await NixNexlet.open({
-    source: cache,
+    source: cache.reusing(local),
     pins: cache,
     store,
     runtime,

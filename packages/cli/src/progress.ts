@@ -32,8 +32,20 @@ const CLEAR_LINE = '\r\u001B[K';
  * Progress on stderr: one line with a bar that is written over on a terminal; otherwise a line a second, so that what is
  * quick says nothing; nothing with `--json`.
  * @param what - what is under way: `Pushing`.
+ * @param ifInterrupted - what to know when it is interrupted, said at the end then.
  */
-export function showProgress({ globals }: Context, what: string): Progress {
+export function showProgress(context: Context, what: string, ifInterrupted: string): Progress {
+  const progress = progressOf(context, what);
+  return {
+    update: (step) => progress.update(step),
+    [Symbol.dispose]() {
+      progress[Symbol.dispose]();
+      if (context.signal.aborted) context.say(ifInterrupted);
+    },
+  };
+}
+
+function progressOf({ globals }: Context, what: string): Progress {
   if (globals.json === true) return { update: () => undefined, [Symbol.dispose]: () => undefined };
   const { isTTY, columns } = process.stderr;
   const write = (text: string): void => void process.stderr.write(text);

@@ -11,7 +11,7 @@ export async function pushTargets(
   targets: readonly ResolvedInstallable[],
 ): Promise<PushReport> {
   const reports: PushReport[] = [];
-  using progress = showProgress(context, 'Pushing');
+  using progress = showProgress(context, 'Pushing', 'Push again to go on: what was sent is not sent twice');
   for (const group of bySource(targets)) {
     const roots = group.map(({ storePath }) => storePath);
     const report = await cache.push(group[0].source, roots, {

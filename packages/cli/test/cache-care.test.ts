@@ -21,14 +21,19 @@ describeWith(['nats-server'], 'the care of a cache', () => {
 
   const listed = async () => (await bed.json<Listed[]>('cache', 'ls')).map(({ storePath }) => storePath);
 
-  it('ls: the paths, the newest first', async () => {
+  it('ls: the paths, a line each, the newest last', async () => {
+    expect(await bed.nex('cache', 'ls')).toMatchObject({ code: 0, stdout: 'The cache is empty\n' });
+    expect(await listed()).toEqual([]);
     const older = await bed.push('older', { a: 'older' });
     const newer = await bed.push('newer', { a: 'newer' });
     const paths = await listed();
-    expect(paths.indexOf(newer)).toBeLessThan(paths.indexOf(older));
+    expect(paths).toEqual([older, newer]);
     const { stdout } = await bed.nex('cache', 'ls');
-    expect(stdout).toMatch(/^Paths in the cache\n/);
-    expect(stdout).toContain(newer);
+    const line = (path: string) => `^ +\\d+ B +(just now|\\d+s ago) {2}${path}$`;
+    const lines = stdout.split('\n');
+    expect(lines).toHaveLength(3);
+    expect(lines[0]).toMatch(new RegExp(line(older)));
+    expect(lines[1]).toMatch(new RegExp(line(newer)));
   });
 
   it('pin, pins, unpin: a name stands for its newest version', async () => {
@@ -84,6 +89,18 @@ describeWith(['nats-server'], 'the care of a cache', () => {
     expect(left).toContain(pinned);
     expect(left).not.toContain(other);
     expect(await bed.json('cache', 'info')).toMatchObject({ paths: left.length });
+  });
+
+  it('gc: says what is kept for a while, and that what is pinned exceeds the limit', async () => {
+    const pinned = await bed.push('too-large', { a: noise(300_000, 8) });
+    await bed.json('cache', 'pin', 'too-large', pinned);
+    const gone = await bed.push('gone', { a: noise(300_000, 9) });
+    const removed = await bed.nex('cache', 'rm', gone);
+    expect(removed).toMatchObject({ stdout: `Removed ${gone}\n`, stderr: 'Their content goes with: nex cache gc\n' });
+    const { stdout } = await bed.nex('cache', 'gc', '--max-bytes', '100KiB');
+    expect(stdout).toMatch(/ KiB of it are of no path, but younger than 10m: .*nex cache gc --grace 0s\n/);
+    expect(stdout).toMatch(/What is pinned, or being pushed, takes .* KiB more than --max-bytes: .*nex cache pins/);
+    expect((await bed.nex('cache', 'gc', '--grace', '0s')).stdout).not.toContain('younger');
   });
 
   it('verify: 0 when all is well; 1, path and chunk when something is lost; 0 when it was repaired', async () => {

@@ -1,5 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { jetstreamManager } from '@nats-io/jetstream';
 import { formatPublicKey, parseSecretKey, publicKeyOf } from '@nex-nix/nix';
 import { describeWith, startProcess, tempDir } from '@nex-nix/test-kit';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -51,6 +52,21 @@ describeWith(['nats-server'], 'nex cache', () => {
     expect(stdout).toContain(join(store, path));
     expect(await readFile(join(store, path, 'big.bin'))).toEqual(content);
     expect(await bed.json('cache', 'pull', path, '--to', store, ...keys)).toMatchObject({ copied: [], narBytes: 0 });
+  });
+
+  it('pull of another version: only what has changed is fetched, the rest is taken from what is there', async () => {
+    const content = noise(6 << 20, 4);
+    const [first, second] = [
+      await bed.push('version-1', { 'big.bin': content }),
+      await bed.push('version-2', { 'big.bin': Buffer.concat([content, Buffer.from('more')]) }),
+    ];
+    const to = ['--to', join(bed.folder, 'versions'), '--trust-cache'];
+    expect((await bed.nex('cache', 'pull', first, ...to)).stdout).toMatch(/^Pulled 1 paths, 6\.0 MiB, every NAR hash/);
+    const { code, stdout } = await bed.nex('cache', 'pull', second, ...to);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(
+      /^Pulled 1 paths, 6\.0 MiB, [45]\.\d MiB of it taken from what was there, every NAR hash verified/,
+    );
   });
 
   it('pull of what is not there: exit code 3, the path named', async () => {
@@ -106,6 +122,25 @@ describeWith(['nats-server', 'script'], 'nex cache on a terminal', () => {
   });
 });
 
+describeWith(['nats-server'], 'nex cache interrupted', () => {
+  it('ends with 130, lists nothing that is half-done, and goes on the next time', async () => {
+    await using bed = await startCacheBed();
+    const folder = join(bed.folder, 'large');
+    await writeFiles(folder, { 'big.bin': noise(200 << 20, 4) });
+    const jsm = await jetstreamManager(await bed.server.connect());
+    const stored = async () => (await jsm.streams.info('NIX_CHUNKS')).state.messages;
+    await using push = startProcess(process.execPath, [NEX, '-s', bed.server.url, 'cache', 'push', folder]);
+    await expect.poll(stored, { timeout: 30_000, interval: 10 }).toBeGreaterThan(0);
+    push.kill('SIGINT');
+    expect(await push.exited).toMatchObject({ code: 130 });
+    expect(push.stderr()).toMatch(/Push again to go on: what was sent is not sent twice\nInterrupted\n$/);
+    expect(await bed.json('cache', 'ls')).toEqual([]);
+    const before = await stored();
+    const report = await bed.json<{ chunks: { total: number; sent: number } }>('cache', 'push', folder);
+    expect(report.chunks.total - report.chunks.sent).toBe(before);
+  });
+});
+
 describeWith(['nats-server'], 'nex cache without', () => {
   it('a cache: exit code 5, how to start one', async () => {
     await using folder = await tempDir('nex-cli-');
@@ -157,7 +192,9 @@ describe('nex cache keygen', () => {
   it('refuses a name that no key can have, and a folder that is not there', async () => {
     await using folder = await tempDir('nex-cli-');
     const bad = await runNex(['cache', 'keygen', '--name', 'a:b', '--out', join(folder.path, 'key')]);
-    expect(bad.code).not.toBe(0);
+    expectFailure(bad, 2, /error: Cannot make a key with the name "a:b".*\nhint: /);
+    const blank = await runNex(['cache', 'keygen', '--name', 'a b', '--out', join(folder.path, 'key')]);
+    expectFailure(blank, 2, /error: Cannot make a key with the name "a b"/);
     const nowhere = await runNex(['cache', 'keygen', '--name', 'a', '--out', join(folder.path, 'no/key')]);
     expectFailure(nowhere, 2, /error: .*no such folder/);
   });

@@ -3,7 +3,7 @@ import { action } from '../context.ts';
 import { openCache } from '../open-cache.ts';
 import { formatBytes } from '../output.ts';
 import { showProgress } from '../progress.ts';
-import { parseAge, parseBytes } from '../units.ts';
+import { formatAge, parseAge, parseBytes } from '../units.ts';
 
 interface Options {
   olderThan?: number;
@@ -26,20 +26,30 @@ export const cacheGc = (): Command =>
     .action(
       action<Options>(async (context, options) => {
         const cache = await openCache(context);
-        using progress = showProgress(context, 'Collecting');
+        using progress = showProgress(context, 'Collecting', 'The collection itself goes on, in the service');
         const report = await cache.collectGarbage({
           ...options,
           signal: context.signal,
           onProgress: (step) => progress.update({ ...step, text: `${step.phase}, ${step.done} of ${step.total}` }),
         });
-        const { paths, manifests, chunks, freedBytes, laterBytes, keptPaths, keptBytes } = report;
+        const { paths, manifests, chunks, freedBytes, laterBytes, graceMs, excessBytes, keptPaths, keptBytes } = report;
         const text = [
           `${options.dryRun === true ? 'Would remove' : 'Removed'} ${paths} paths, ${manifests} manifests and ` +
             `${chunks} chunks: ${formatBytes(freedBytes)}`,
           `Kept ${keptPaths} paths, ${formatBytes(keptBytes)}`,
         ];
-        if (laterBytes > 0)
-          text.push(`${formatBytes(laterBytes)} that no path needs any more can go when they are older`);
+        if (laterBytes > 0) {
+          text.push(
+            `${formatBytes(laterBytes)} of it are of no path, but younger than ${formatAge(graceMs)}: pulls and pushes that are ` +
+              'under way may need them. They go with a later collection, or now: nex cache gc --grace 0s',
+          );
+        }
+        if (excessBytes > 0) {
+          text.push(
+            `What is pinned, or being pushed, takes ${formatBytes(excessBytes)} more than --max-bytes: ` +
+              'unpin what is not needed (nex cache pins), or allow more',
+          );
+        }
         return { value: report, text: text.join('\n') };
       }),
     );

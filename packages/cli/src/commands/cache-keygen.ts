@@ -15,6 +15,15 @@ export const cacheKeygen = (): Command =>
     .action(
       action<{ name: string; out: string }>(async (_context, { name, out }) => {
         const { formatPublicKey, formatSecretKey, generateSecretKey, publicKeyOf } = await import('@nex-nix/nix');
+        if (name === '' || /[:\s]/.test(name)) {
+          throw new CliError(
+            'CLI_USAGE',
+            `Cannot make a key with the name "${name}": it is empty or has a colon or white space`,
+            {
+              hint: 'nex cache keygen --name cache.example.org-1 --out cache.key',
+            },
+          );
+        }
         const secretKey = generateSecretKey(name);
         try {
           await writeFile(out, `${formatSecretKey(secretKey)}\n`, { flag: 'wx', mode: 0o600, flush: true });

@@ -1,43 +1,54 @@
-import type { NatsCache } from '@nex-nix/cache';
+import { once } from 'node:events';
+import type { CachePath, NatsCache } from '@nex-nix/cache';
 import type { NarListingNode } from '@nex-nix/nix';
 import { Command } from 'commander';
 import { type CachedPath, pinName, resolveCached } from '../cached-path.ts';
 import { CliError } from '../cli-error.ts';
-import { action } from '../context.ts';
+import { action, type Context } from '../context.ts';
 import { openCache } from '../open-cache.ts';
-import { formatBytes, type Result, table } from '../output.ts';
+import { formatBytes, type Result } from '../output.ts';
+import { formatAgo } from '../units.ts';
 import { notCached } from './cache-info.ts';
 
 export const cacheLs = (): Command =>
   new Command('ls')
     .alias('list')
-    .description('List the paths in the cache, or the files in one of them')
+    .description('List the paths in the cache, the last pushed at the end, or the files in one of them')
     .argument('[path]', 'store path or a folder below one, or cache:NAME for what is pinned')
     .option('-R, --recursive', 'files of all folders below too')
     .addHelpText(
       'after',
-      '\nExamples:\n  nex cache ls\n  nex cache ls cache:echo -R\n  nex cache ls /nix/store/…-echo-1.0.0/bin',
+      '\nExamples:\n  nex cache ls\n  nex cache ls --json | jq -r .[].storePath\n  nex cache ls cache:echo -R\n  nex cache ls /nix/store/…-echo-1.0.0/bin',
     )
     .action(
       action<{ recursive?: boolean }>(async (context, { recursive = false }, text) => {
         const place = text === undefined ? undefined : await parsePlace(text);
         const cache = await openCache(context);
-        if (place === undefined) return listPaths(cache, context.signal);
+        if (place === undefined) return listPaths(context, cache);
         return listFiles(cache, place, { recursive, signal: context.signal });
       }),
     );
 
-async function listPaths(cache: NatsCache, signal: AbortSignal): Promise<Result> {
-  const paths = await Array.fromAsync(cache.list({ signal }));
-  paths.sort((a, b) => b.pushedAt.getTime() - a.pushedAt.getTime() || (a.storePath < b.storePath ? -1 : 1));
-  const rows = paths.map(({ storePath, narSize, references, pushedAt }) => [
-    storePath,
-    formatBytes(narSize),
-    String(references.length),
-    pushedAt.toISOString(),
-  ]);
-  const head = ['Path', 'NAR', 'References', 'Pushed'];
-  return { value: paths, text: rows.length === 0 ? 'The cache is empty' : table('Paths in the cache', head, rows) };
+/** The paths, the oldest first, each as soon as it is known: there may be many. */
+async function listPaths({ globals, signal }: Context, cache: NatsCache): Promise<undefined> {
+  let count = 0;
+  for await (const path of cache.list({ signal })) {
+    await print(
+      globals.json === true ? `${count === 0 ? '[' : ','}\n  ${JSON.stringify(path)}` : `${pathLine(path)}\n`,
+    );
+    count++;
+  }
+  if (globals.json === true) await print(count === 0 ? '[]\n' : '\n]\n');
+  else if (count === 0) await print('The cache is empty\n');
+}
+
+function pathLine({ storePath, narSize, pushedAt }: CachePath): string {
+  return `${formatBytes(narSize).padStart(10)}  ${formatAgo(pushedAt).padStart(8)}  ${storePath}`;
+}
+
+/** Writes to stdout, no faster than it is read. */
+async function print(text: string): Promise<void> {
+  if (!process.stdout.write(text)) await once(process.stdout, 'drain');
 }
 
 interface ListedFile {

@@ -30,7 +30,10 @@ export const cachePull = (): Command =>
     )
     .action(
       action<Options>(async (context, options, ...texts) => {
-        const { copyClosure, LocalStore, parsePublicKey } = await import('@nex-nix/nix');
+        const [{ copyClosure, LocalStore, parsePublicKey }, { LocalChunks }] = await Promise.all([
+          import('@nex-nix/nix'),
+          import('@nex-nix/cache'),
+        ]);
         const { signal } = context;
         const trustedKeys: PublicKey[] = options.trustedPublicKeys.split(/\s+/).filter(Boolean).map(parsePublicKey);
         const paths = await Promise.all(texts.map(parseCached));
@@ -39,9 +42,10 @@ export const cachePull = (): Command =>
         const roots = [];
         for (const path of paths) roots.push(await resolveCached(cache, path, signal));
         await using store = await LocalStore.open({ dir: options.to, signal });
+        using local = new LocalChunks(store);
         const started = performance.now();
-        using progress = showProgress(context, 'Pulling');
-        const { copied, narBytes } = await copyClosure(cache, store, roots, {
+        using progress = showProgress(context, 'Pulling', 'Pull again to go on: what came whole is not fetched twice');
+        const { copied, narBytes } = await copyClosure(cache.reusing(local), store, roots, {
           trustedKeys,
           signal,
           onProgress: ({ copiedBytes, totalBytes, copiedPaths, totalPaths }) =>
@@ -52,16 +56,19 @@ export const cachePull = (): Command =>
             }),
         });
         const durationMs = performance.now() - started;
+        const { reusedBytes } = local;
+        const reused = reusedBytes === 0 ? '' : `, ${formatBytes(reusedBytes)} of it taken from what was there`;
         const what =
           copied.length === 0
             ? 'all there already'
-            : `${copied.length} paths, ${formatBytes(narBytes)}, every NAR hash verified`;
+            : `${copied.length} paths, ${formatBytes(narBytes)}${reused}, every NAR hash verified`;
         return {
           value: {
             storePaths: roots,
             realPaths: roots.map((path) => store.realPath(path)),
             copied,
             narBytes,
+            reusedBytes,
             durationMs,
           },
           text: [

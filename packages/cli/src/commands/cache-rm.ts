@@ -9,7 +9,7 @@ export const cacheRm = (): Command =>
     .description('Take paths out of the cache; their content goes with the next nex cache gc')
     .argument('<paths...>', 'store paths, or cache:NAME')
     .option('--force', 'also what refers to them, and what is pinned')
-    .addHelpText('after', '\nExample:\n  nex cache rm /nix/store/…-echo-1.0.0')
+    .addHelpText('after', '\nExamples:\n  nex cache rm /nix/store/…-echo-1.0.0\n  nex cache rm --force cache:echo')
     .action(
       action<{ force?: boolean }>(async (context, { force = false }, ...texts) => {
         const named = await Promise.all(texts.map(parseCached));
@@ -18,6 +18,7 @@ export const cacheRm = (): Command =>
         const paths = [];
         for (const path of named) paths.push(await resolveCached(cache, path, signal));
         const report = await cache.remove(paths, { force, signal });
+        context.say('Their content goes with: nex cache gc');
         return { value: report, text: report.paths.map((path) => `Removed ${path}`).join('\n') };
       }),
     );

@@ -7,6 +7,7 @@ export const cacheUnpin = (): Command =>
   new Command('unpin')
     .description('Remove a name with all its versions; what nothing else keeps may be collected then')
     .argument('<name>', 'as printed by nex cache pins')
+    .addHelpText('after', '\nExample:\n  nex cache unpin deployment.production.echo')
     .action(
       action(async (context, _options, name = '') => {
         const cache = await openCache(context);

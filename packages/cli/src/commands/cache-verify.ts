@@ -22,7 +22,7 @@ export const cacheVerify = (): Command =>
         const repair = await openRepairSource(options, stack, signal);
         const cache = await openCache(context);
         const { chunks } = await cache.stat({ signal });
-        using progress = showProgress(context, 'Verifying');
+        using progress = showProgress(context, 'Verifying', 'Nothing is half-done; a verification begins anew');
         const report = await cache.verify({
           signal,
           repair,
