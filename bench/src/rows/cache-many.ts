@@ -114,8 +114,8 @@ async function startCache(): Promise<BenchCache> {
   await using stack = new AsyncDisposableStack();
   const server = stack.use(await startNatsServer());
   const secretKey = generateSecretKey('bench-1');
-  stack.use(await CacheService.start(await server.connect(), { secretKey }));
-  const client = await NatsCache.open(await server.connect());
+  stack.use(await CacheService.start(await server.connect({ noAsyncTraces: true }), { secretKey }));
+  const client = await NatsCache.open(await server.connect({ noAsyncTraces: true }));
   const owned = stack.move();
   return { client, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
