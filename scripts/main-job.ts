@@ -15,12 +15,13 @@ import { printError, table } from '../packages/cli/src/output.ts';
 import { type Daemon, nex, startDaemon } from './nex-command.ts';
 
 const ROOT = join(import.meta.dirname, '..');
-const USAGE = `npm start -- [--once] [--data-dir FOLDER] [--port PORT] [--timings FILE]
+const USAGE = `npm start -- [--once] [--data-dir FOLDER] [--port PORT] [--cache-port PORT] [--timings FILE]
 
 Runs the main job: NATS dev services, a node, the echo service as a Nix closure, one request.
   --once        exit after the reply instead of staying up
   --data-dir    where everything is kept (default: .data)
   --port        port of the NATS server (default: 4222, or a free one)
+  --cache-port  port of the binary cache, for Nix clients (default: 8080, or a free one)
   --timings     write how long each step took to this file, as JSON (milliseconds)
 `;
 
@@ -81,15 +82,13 @@ function parseOptions() {
         once: { type: 'boolean', default: false },
         'data-dir': { type: 'string', default: join(ROOT, '.data') },
         port: { type: 'string' },
+        'cache-port': { type: 'string' },
         timings: { type: 'string' },
         help: { type: 'boolean', short: 'h', default: false },
       },
     });
-    const { 'data-dir': dataDir, port, ...rest } = values;
-    if (port !== undefined && !(/^\d+$/.test(port) && Number(port) < 65_536)) {
-      throw new MainJobError('MAIN_JOB_USAGE', `Cannot use the port "${port}": it is no number from 0 to 65535`);
-    }
-    return { ...rest, dataDir: resolve(dataDir), port: port === undefined ? undefined : Number(port) };
+    const { 'data-dir': dataDir, port, 'cache-port': cachePort, ...rest } = values;
+    return { ...rest, dataDir: resolve(dataDir), port: parsePort(port), cachePort: parsePort(cachePort) };
   } catch (error) {
     if (!(error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS')) throw error;
     const [message = ''] = (error as Error).message.split('. ');
@@ -97,20 +96,31 @@ function parseOptions() {
   }
 }
 
+function parsePort(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (/^\d+$/.test(text) && Number(text) < 65_536) return Number(text);
+  throw new MainJobError('MAIN_JOB_USAGE', `Cannot use the port "${text}": it is no number from 0 to 65535`);
+}
+
 interface Job {
   dataDir: string;
   /** 0: any free one; undefined: 4222 when it is free, else any. */
   port: number | undefined;
+  /** 0: any free one; undefined: 8080 when it is free, else any. */
+  cachePort: number | undefined;
   signal: AbortSignal;
 }
 
-async function runJob(stack: AsyncDisposableStack, timings: Timings, { dataDir, port, signal }: Job) {
+async function runJob(stack: AsyncDisposableStack, timings: Timings, { dataDir, port, cachePort, signal }: Job) {
   const logs = join(dataDir, 'logs');
   await mkdir(logs, { recursive: true });
   const { DevServices } = await import('@nex-nix/devenv');
-  const dev = stack.use(await timings.measure('dev services', () => DevServices.start({ dataDir, port, signal })));
+  const dev = stack.use(
+    await timings.measure('dev services', () => DevServices.start({ dataDir, port, cachePort, signal })),
+  );
   const other = port === undefined && dev.port !== NATS_PORT ? `, as port ${NATS_PORT} is taken` : '';
   console.log(`✅ NATS server at ${dev.url}${other}: operator Nex, account Exp, contexts Sys, ExpAdmin, ExpNode`);
+  if (dev.cache !== undefined) console.log(`✅ Binary cache for Nix clients at ${dev.cache.url}`);
 
   const node = stack.use(startNode(dev, join(logs, 'node.log')));
   const [{ id }, echo] = await both(signal, (either) => [
@@ -153,8 +163,15 @@ async function both<A, B>(
 }
 
 function startNode(dev: DevServices, logFile: string): Daemon {
-  const options = ['--node-name', 'dev', '--state-dir', join(dev.dataDir, 'node'), '--until-stdin-ends'];
-  return startDaemon(['--context', 'ExpNode', 'node', 'up', ...options], {
+  const options = [
+    '--node-name',
+    'dev',
+    '--state-dir',
+    join(dev.dataDir, 'node'),
+    '--cache-key-file',
+    dev.cacheKeyFile,
+  ];
+  return startDaemon(['--context', 'ExpNode', 'node', 'up', '--until-stdin-ends', ...options], {
     env: {
       XDG_CONFIG_HOME: dev.configDir,
       NEX_ISSUER_SIGNING_KEY: dev.accountSigningKeySeedFile,
@@ -208,6 +225,9 @@ function whatNext(dev: DevServices, storePath: string): string {
     `  ${context} logs`,
     `  ${context} node list`,
     `  ${context} devrun ${storePath} --name second NATS_URL=${dev.url} NATS_JWT="$(sed -n 2p ${show(dev.credsFile('EchoService'))})"`,
+    ...(dev.cache === undefined
+      ? []
+      : [`  nix copy --from ${dev.cache.url} --option extra-trusted-public-keys ${dev.cache.publicKey} ${storePath}`]),
     `  ${command} --help`,
   ].join('\n');
 }

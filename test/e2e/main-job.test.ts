@@ -92,6 +92,9 @@ describeWith(['nats-server', 'crun', 'nix', 'npm'], 'npm start', () => {
     expect((await admin('node', 'info', nodeId)).stdout).toMatch(/healthy.*nix \[\d+\.\d+\.\d+\].*service,job/);
     expect((await admin('logs', '--no-follow')).stdout).toMatch(/^\w{22} EchoService 1\.0\.0 ready on svc\.echo/m);
     expect((await admin('workload', 'stop', 'unknown')).code).toBe(3);
+    const [, cache = ''] = /Binary cache for Nix clients at (\S+)/.exec(job.output()) ?? [];
+    const [, name = ''] = /devrun \/nix\/store\/(\w{32})-echo/.exec(job.output()) ?? [];
+    expect(await (await fetch(`${cache}/${name}.narinfo`)).text()).toMatch(/^Sig: nex-dev-/m);
     process.kill(-job.pid, 'SIGINT');
     // npm itself ends as a program does that was interrupted.
     expect(await job.exited).toEqual({ code: null, signal: 'SIGINT' });

@@ -1,21 +1,19 @@
-import { execFile, fork } from 'node:child_process';
-import { once } from 'node:events';
-import { createReadStream } from 'node:fs';
-import { mkdir, readFile } from 'node:fs/promises';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { execFile } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
-import { CacheHttpServer, CacheService, NatsCache } from '@nex-nix/cache';
-import { connectNats } from '@nex-nix/nats-context';
-import { generateSecretKey, NixStore } from '@nex-nix/nix';
+import { zstdCompressSync } from 'node:zlib';
+import { NatsCache } from '@nex-nix/cache';
+import { encodeNixBase32, narOf, NixStore } from '@nex-nix/nix';
 import { startNatsServer, tempDir } from '@nex-nix/test-kit';
 import type { Measurement, Row } from '../row.ts';
+import { httpRss } from './cache-http-rss.ts';
+import { type Side, startSide, TOKEN } from './cache-http-sides.ts';
+import { startCache } from './cache-process.ts';
 import { makeClosure, milliseconds, type NixClosure } from './nix-closure.ts';
 
 const RUNS = 5;
-const MIB = 2 ** 20;
 const run = promisify(execFile);
 
 const pull: Row = {
@@ -31,7 +29,7 @@ const pull: Row = {
     await nix(closure, ['--store', closure.store, 'copy', '--to', `file://${files}?compression=zstd`]);
     await using plain = await startSide('files', files, dir.path);
     await using nats = await startNatsServer();
-    await using door = await startSide('door', nats.url, dir.path);
+    await using door = await startSide('cache', nats.url, dir.path);
     const client = await NatsCache.open(await nats.connect());
     await client.push(new NixStore(closure), [closure.path]);
     const values: number[] = [];
@@ -55,6 +53,51 @@ const pull: Row = {
   },
 };
 
+const push: Row = {
+  id: 'cache.http.push',
+  what: 'nix copy --to our HTTP door of a closure of 100 MiB that the cache has nothing of, zstd; door and service have run before',
+  unit: 'ms',
+  peer: 'nix copy --to a plain file server, zstd',
+  wanted: 2,
+  async measure(): Promise<Measurement> {
+    await using dir = await tempDir('nex-bench-');
+    const closure = await makeClosure(dir.path);
+    await using plain = await startSide('files', join(dir.path, 'files'), dir.path);
+    const values: number[] = [];
+    const peerValues: number[] = [];
+    let memory = '';
+    for (let i = 0; i < RUNS; i++) {
+      peerValues.push(await milliseconds(() => copyTo(`${plain.url}/${i}`, closure)));
+      await using cache = await startCache(dir.path, { warm: true });
+      await using door = await startSide('door', `nats://${cache.nc.getServer()}`, dir.path);
+      await warmUp(door);
+      values.push(await milliseconds(() => copyTo(door.url, closure)));
+      memory = await door.memory();
+    }
+    return { values, peerValues, notes: [`  the process of the door: ${memory} at most`] };
+  },
+};
+
+/** Uploads eight NARs of 4 MiB that nothing else is made of. */
+async function warmUp({ url }: Side): Promise<void> {
+  for (let i = 0; i < 8; i++) {
+    const tree = { type: 'regular', contents: randomBytes(4 << 20) } as const;
+    const file = zstdCompressSync(Buffer.concat(await Array.fromAsync(narOf(tree))));
+    const name = encodeNixBase32(createHash('sha256').update(file).digest());
+    const { status } = await fetch(`${url}/nar/${name}.nar.zst`, {
+      method: 'PUT',
+      headers: { authorization: `Bearer ${TOKEN}` },
+      body: file,
+    });
+    if (status !== 201) throw new Error(`The door does not take a NAR: ${status}`);
+  }
+}
+
+async function copyTo(url: string, closure: NixClosure, compression = 'zstd'): Promise<void> {
+  const to = `${url.replace('//', `//nex:${TOKEN}@`)}?compression=${compression}`;
+  await nix(closure, ['--store', closure.store, 'copy', '--to', to]);
+}
+
 /** Into an empty Nix store, by a client that remembers nothing. */
 async function pullFrom(url: string, { closure, folder }: { closure: NixClosure; folder: string }): Promise<void> {
   const store = `local?root=${join(folder, 'store')}`;
@@ -68,74 +111,4 @@ async function nix({ env, path }: NixClosure, args: readonly string[]): Promise<
   await run('nix', [...args, path], { env });
 }
 
-interface Side extends AsyncDisposable {
-  readonly url: string;
-  /** The most memory that the process had, as text. */
-  memory(): Promise<string>;
-}
-
-/** One of the two servers, in a process of its own. */
-async function startSide(kind: 'files' | 'door', what: string, configDir: string): Promise<Side> {
-  const child = fork(import.meta.filename, [kind, what, configDir], { execArgv: ['--conditions=nexsrc'] });
-  const ended = once(child, 'exit');
-  const url = await Promise.race([
-    once(child, 'message').then(([message]) => message as string),
-    ended.then(() => {
-      throw new Error(`The process of "${kind}" ended at its start`);
-    }),
-  ]);
-  return {
-    url,
-    async memory() {
-      const status = await readFile(`/proc/${child.pid}/status`, 'utf8');
-      const kib = Number(/VmHWM:\s+(\d+)/.exec(status)?.[1]);
-      return `${((kib * 1024) / MIB).toFixed(0)} MiB`;
-    },
-    async [Symbol.asyncDispose]() {
-      child.disconnect();
-      await ended;
-    },
-  };
-}
-
-async function serveDoor(servers: string, configDir: string): Promise<void> {
-  const nc = await connectNats({ servers, configDir, env: {} });
-  const service = await CacheService.start(nc, { secretKey: generateSecretKey('bench-1') });
-  const door = await CacheHttpServer.start(nc);
-  process.send?.(door.url);
-  await once(process, 'disconnect');
-  await door[Symbol.asyncDispose]();
-  await service[Symbol.asyncDispose]();
-  await nc.close();
-}
-
-/** What a static web server does. */
-async function serveFiles(folder: string): Promise<void> {
-  const answer = async (request: IncomingMessage, response: ServerResponse) => {
-    const file = join(folder, new URL(request.url ?? '/', 'http://localhost').pathname);
-    try {
-      const content = createReadStream(file, { highWaterMark: 256 * 1024 });
-      await once(content, 'open');
-      await pipeline(content, response.writeHead(200));
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') response.writeHead(404).end();
-      else response.destroy();
-    }
-  };
-  const server = createServer((request, response) => void answer(request, response));
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  process.send?.(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
-  await once(process, 'disconnect');
-  server.closeAllConnections();
-  server.close();
-}
-
-export const cacheHttpRows: readonly Row[] = [pull];
-
-// Started by itself, this file is one of the servers.
-const [kind, what, configDir] = process.argv.slice(2);
-if (import.meta.main && what !== undefined && configDir !== undefined) {
-  if (kind === 'door') await serveDoor(what, configDir);
-  else await serveFiles(what);
-}
+export const cacheHttpRows: readonly Row[] = [push, pull, httpRss];

@@ -1,8 +1,8 @@
-import { type StorePath, storePathHash } from '@nex-nix/nix';
+import type { StorePath } from '@nex-nix/nix';
 import { type ChunkId, computeChunkId } from './chunk-id.ts';
-import { CacheError } from './errors.ts';
+import { CacheError, REPAIR_HINT } from './errors.ts';
 import { type JetStream, lastMessage, type StoredMessage, storeOnce } from './jetstream.ts';
-import { CHUNK_STREAM, chunkSubject, CODEC_HEADER, LENGTH_HEADER, NARINFO_BUCKET } from './layout.ts';
+import { CHUNK_STREAM, chunkSubject, CODEC_HEADER, LENGTH_HEADER } from './layout.ts';
 import { type ChunkRef, invalidManifest, type Manifest } from './manifest.ts';
 import { mapOrdered } from './map-ordered.ts';
 import type { LocalChunkReader } from './local-chunks.ts';
@@ -61,7 +61,7 @@ async function getChunk(jetstream: JetStream, chunk: ChunkRef, task: ReadTask): 
     'CACHE_CHUNK_MISSING',
     `Cannot fetch "${task.path}": its chunk "${chunk.id}" is not in the cache`,
     {
-      hint: repairHint(task.path),
+      hint: REPAIR_HINT,
       storePath: task.path,
       chunk: chunk.id,
     },
@@ -148,13 +148,8 @@ async function decodeBody(message: StoredMessage, chunk: ChunkRef, task: ReadTas
 function corrupt(chunk: ChunkRef, { path }: ReadTask, why: string, cause?: unknown): CacheError {
   return new CacheError('CACHE_CHUNK_CORRUPT', `Cannot use chunk "${chunk.id}" of "${path}": ${why}`, {
     cause,
-    hint: repairHint(path),
+    hint: REPAIR_HINT,
     storePath: path,
     chunk: chunk.id,
   });
-}
-
-/** A push verifies what it finds under the names of its chunks, and replaces it, once the cache no longer lists the path. */
-function repairHint(path: StorePath): string {
-  return `Push the path again after: nats kv del ${NARINFO_BUCKET} ${storePathHash(path)}`;
 }

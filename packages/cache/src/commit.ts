@@ -107,7 +107,9 @@ async function claimVerified(
   const { info } = decoded;
   for (;;) {
     const stored = await context.index.narInfo(info.storePath, signal);
-    if (stored !== undefined && isDone(context, stored, info)) return undefined;
+    if (stored !== undefined && isDone(context, stored, info) && (await hasManifest(context.index, stored, signal))) {
+      return undefined;
+    }
     const revision = await claimPath(context.jetstream, { entry, decoded }, { stored: stored?.revision, signal });
     if (revision === undefined) continue;
     await verifyContent(context, decoded, signal);
@@ -120,6 +122,19 @@ async function claimVerified(
 function isDone({ publicKey }: CommitContext, { info: stored }: StoredNarInfo, info: NarInfo): boolean {
   requireSameContent(stored, info, 'add');
   return checkTrust(stored, [publicKey]).trusted;
+}
+
+/** Whether a listed path has the manifest that it needs to be pulled: one that was lost is stored again by the next commit. */
+async function hasManifest(index: IndexStore, { text, info }: StoredNarInfo, signal: AbortSignal): Promise<boolean> {
+  const manifest = await index.manifest(info.narHash, signal);
+  if (manifest === undefined) return false;
+  try {
+    decodeEntry({ narInfo: text, manifest }, 'commit');
+    return true;
+  } catch (error) {
+    if (error instanceof CacheError && error.code === 'CACHE_MANIFEST_INVALID') return false;
+    throw error;
+  }
 }
 
 /** @param options.listed - references that are known to be listed. */

@@ -75,6 +75,9 @@ export class CacheError extends errorClass(CACHE_ERROR_KINDS) {
   }
 }
 
+/** What to do when something of a path was lost or damaged. */
+export const REPAIR_HINT = 'On a machine that has the path: nex cache verify --repair';
+
 /** Whether `code` is one of {@link CacheError}. */
 export function isCacheErrorCode(code: unknown): code is CacheErrorCode {
   return typeof code === 'string' && Object.hasOwn(CACHE_ERROR_KINDS, code);

@@ -3,7 +3,7 @@ import { Kvm } from '@nats-io/kv';
 import { type NarHash, type NarInfo, type StorePath, storePathHash } from '@nex-nix/nix';
 import { deleteMessage } from './care/leader.ts';
 import { type Entry, readNarInfo } from './entry.ts';
-import { CacheError } from './errors.ts';
+import { CacheError, REPAIR_HINT } from './errors.ts';
 import { attempt, type JetStream, lastMessage, storeOnce, type StoredMessage } from './jetstream.ts';
 import { lastMessages } from './last-messages.ts';
 import {
@@ -224,7 +224,7 @@ function ofPath(message: StoredMessage | undefined, path: StorePath): StoredNarI
 
 function manifestLost(path: StorePath): CacheError {
   return new CacheError('CACHE_MANIFEST_INVALID', `Cannot read the manifest of "${path}": the cache has lost it`, {
-    hint: `Push the path again after: nats kv del ${NARINFO_BUCKET} ${storePathHash(path)}`,
+    hint: REPAIR_HINT,
     storePath: path,
   });
 }

@@ -11,7 +11,7 @@ export type { CollectionProgress } from './care/collection-lock.ts';
 export type { GarbageReport } from './care/collector.ts';
 export type { Healer, HealOptions } from './care/healer.ts';
 export type { RemoveReport } from './care/removal.ts';
-export type { CacheVerifyOptions, CacheVerifyReport, DamageOutcome } from './care/verify.ts';
+export type { BrokenPath, CacheVerifyOptions, CacheVerifyReport, DamageOutcome } from './care/verify.ts';
 export type { CacheStat } from './protocol.ts';
 export type { PushOptions, PushProgress, PushReport } from './push.ts';
 export type { StorageOptions } from './streams.ts';

@@ -43,6 +43,12 @@ export interface PushOptions {
   normalise?: boolean | undefined;
 }
 
+/** Options that only this package uses. */
+export interface PushAgainOptions extends PushOptions {
+  /** Pushed although the cache lists it. */
+  again?: StorePath | undefined;
+}
+
 /** What a push did. */
 export interface PushReport {
   readonly paths: { readonly total: number; readonly pushed: number; readonly present: number };
@@ -64,13 +70,13 @@ const VERIFIED_AT_ONCE = 64;
 export async function pushClosure(
   jetstream: JetStream,
   { source, roots }: { source: PathSource; roots: readonly StorePath[] },
-  options: PushOptions,
+  options: PushAgainOptions,
 ): Promise<PushReport> {
   const started = performance.now();
   const { signal } = options;
   const closure = await queryClosure(source, roots, { signal });
   const known = await knownPaths(jetstream, closure, signal);
-  const absent = closure.filter(({ storePath }) => !known.has(storePath));
+  const absent = closure.filter(({ storePath }) => !known.has(storePath) || storePath === options.again);
   const push = new Push(jetstream, source, { ...options, absent });
   await push.run();
   return {

@@ -1,9 +1,8 @@
 import { readdir } from 'node:fs/promises';
 import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { headers, type NatsConnection } from '@nats-io/nats-core';
-import { Kvm } from '@nats-io/kv';
 import { NatsCache } from '@nex-nix/cache';
-import { copyClosure, LocalStore, type PathInfo, storePathHash } from '@nex-nix/nix';
+import { copyClosure, LocalStore, type PathInfo } from '@nex-nix/nix';
 import { describeWith, tempDir } from '@nex-nix/test-kit';
 import { expect, it } from 'vitest';
 import { noise, startCache, type TestCache } from './fixture.ts';
@@ -91,26 +90,28 @@ describeWith(['nats-server'], 'a damaged cache', () => {
     if (damage === 'missing') await deleteChunk(test.nc, subject);
     else await replaceChunk(test.nc, subject, 'raw', noise(5));
     const error = await failedPull(test, info);
-    expect(error).toMatchObject({
-      hint: `Push the path again after: nats kv del nix_narinfo ${storePathHash(info.storePath)}`,
-    });
-    await (await new Kvm(test.nc).open('nix_narinfo')).delete(storePathHash(info.storePath));
-    expect(await test.cache.pathInfo(info.storePath)).toBeUndefined();
-    const report = await test.cache.push(test.source, [info.storePath]);
-    expect(report).toMatchObject({ paths: { pushed: 1 }, chunks: { sent: 1 } });
+    expect(error).toMatchObject({ hint: 'On a machine that has the path: nex cache verify --repair' });
+    expect(await test.cache.verify({ repair: test.source })).toMatchObject({ damaged: [{ outcome: 'repaired' }] });
     await using dir = await tempDir();
     await using store = await LocalStore.open({ dir: dir.path });
     await copyClosure(test.cache, store, [info.storePath], { trustedKeys: [test.cache.publicKey] });
     expect(await store.has(info.storePath)).toBe(true);
   });
 
-  it('says so when a listed path has lost its manifest', async () => {
+  it('says so when a listed path has lost its manifest, and is repaired as the hint says', async () => {
     await using test = await startCache();
     const { info } = await pushOne(test);
     await (await jetstreamManager(test.nc)).streams.purge('NIX_NARS');
     await expect(test.cache.closure([info.storePath])).rejects.toMatchObject({
       code: 'CACHE_MANIFEST_INVALID',
       storePath: info.storePath,
+      hint: 'On a machine that has the path: nex cache verify --repair',
     });
+    const report = await test.cache.verify({ repair: test.source });
+    expect(report.broken).toMatchObject([{ storePath: info.storePath, outcome: 'repaired' }]);
+    await using dir = await tempDir();
+    await using store = await LocalStore.open({ dir: dir.path });
+    await copyClosure(test.cache, store, [info.storePath], { trustedKeys: [test.cache.publicKey] });
+    expect(await store.has(info.storePath)).toBe(true);
   });
 });

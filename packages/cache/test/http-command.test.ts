@@ -17,7 +17,7 @@ describeWith(['nats-server'], 'nex cache serve', () => {
       const { app } = await addClosure(test.source);
       await test.cache.push(test.source, [app.storePath]);
       const tokenFile = join(dir.path, 'token');
-      await writeFile(tokenFile, 'sixteen-characters\n');
+      await writeFile(tokenFile, 'sixteen-characters\n', { mode: 0o600 });
       const args = ['-s', test.server.url, 'cache', 'serve', '--listen', '127.0.0.1:0', '--token-file', tokenFile];
       await using running = startNex([...args, '--priority', '12']);
       const url = await waitFor('the door', () => /^Binary cache at (http:\S+)\n/.exec(running.stderr())?.[1], {
@@ -55,11 +55,24 @@ describeWith(['nats-server'], 'nex cache serve', () => {
     }
   }, 60_000);
 
+  it('says so when others may read the token', async () => {
+    await using test = await startCache();
+    await using dir = await tempDir();
+    const tokenFile = join(dir.path, 'token');
+    await writeFile(tokenFile, 'sixteen-characters\n', { mode: 0o640 });
+    const args = ['-s', test.server.url, 'cache', 'serve', '--listen', '127.0.0.1:0', '--token-file', tokenFile];
+    await using running = startNex(args);
+    await waitFor('the door', () => running.stderr().includes('Ctrl-C stops it'), { timeout: 20_000 });
+    expect(running.stderr()).toMatch(
+      `Other users may read the token in "${tokenFile}": chmod 600 ${tokenFile}\nBinary cache at `,
+    );
+  }, 60_000);
+
   it('takes what curl sends', async () => {
     await using test = await startCache();
     await using dir = await tempDir();
     const tokenFile = join(dir.path, 'token');
-    await writeFile(tokenFile, 'sixteen-characters\n');
+    await writeFile(tokenFile, 'sixteen-characters\n', { mode: 0o600 });
     const args = ['-s', test.server.url, 'cache', 'serve', '--listen', '127.0.0.1:0', '--token-file', tokenFile];
     await using running = startNex(args);
     const url = await waitFor('the door', () => /^Binary cache at (http:\S+)\n/.exec(running.stderr())?.[1], {
@@ -92,7 +105,7 @@ describeEachNix('nex cache serve over TLS', (nix) => {
     const { app } = await addPaths(machine);
     const { authority, cert, key, otherKey } = await makeCertificates(machine.dir);
     const tokenFile = join(machine.dir, 'token');
-    await writeFile(tokenFile, TOKEN);
+    await writeFile(tokenFile, TOKEN, { mode: 0o600 });
     const args = ['-s', test.server.url, 'cache', 'serve', '--listen', '127.0.0.1:0', '--token-file', tokenFile];
     const refused = await runNex([...args, '--tls-cert', cert, '--tls-key', otherKey]);
     expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('Cannot use the certificate') as string });

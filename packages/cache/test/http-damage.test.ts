@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
+import { zstdCompressSync } from 'node:zlib';
 import { jetstreamManager } from '@nats-io/jetstream';
 import type { NatsConnection } from '@nats-io/nats-core';
 import { NatsCache } from '@nex-nix/cache';
-import { narHashOf, type PathInfo, storePathHash } from '@nex-nix/nix';
+import { decompress, narHashOf, type PathInfo, storePathHash } from '@nex-nix/nix';
 import { describeEachNix, describeWith } from '@nex-nix/test-kit';
 import { expect, it, vi } from 'vitest';
 import { chunkIds, deleteChunk, replaceChunk } from './damage-tools.ts';
@@ -26,6 +27,16 @@ async function hashOf(answer: Response): Promise<string> {
       .update(Buffer.from(await answer.arrayBuffer()))
       .digest(),
   );
+}
+
+/** Of what is in the frames. */
+async function zstdHashOf(answer: Response): Promise<string> {
+  const hash = createHash('sha256');
+  const frames = (async function* () {
+    yield Buffer.from(await answer.arrayBuffer());
+  })();
+  for await (const bytes of decompress(frames, 'zstd', { origin: answer.url })) hash.update(bytes);
+  return narHashOf(hash.digest());
 }
 
 function recorder() {
@@ -60,6 +71,34 @@ describeWith(['nats-server'], 'damage that the door meets', () => {
       expect(await test.cache.verify()).toMatchObject({ damaged: [], broken: [] });
     },
   );
+
+  it('a stored frame that holds something else is not sent: it is brought back first, or the NAR is missing', async () => {
+    const { errors, logger } = recorder();
+    await using opened = await startDoor({ logger });
+    const { test, door } = opened;
+    const { data } = await addClosure(test.source);
+    await test.cache.push(test.source, [data.storePath]);
+    const url = `${narUrl(door.url, data)}.zst`;
+    const whole = await fetch(url);
+    expect(await zstdHashOf(whole)).toBe(data.narHash);
+    const spoil = async () => {
+      for (const chunk of await chunkIds(test.nc)) {
+        await replaceChunk(test.nc, chunk, zstdCompressSync(noise(100_000, 9)), 'zstd');
+      }
+    };
+    await spoil();
+    const missing = await fetch(url);
+    expect(missing.status).toBe(404);
+    expect(await missing.text()).toMatch(/chunk/);
+    expect(errors).toEqual(['the cache is damaged']);
+    await test.cache.verify({ repair: test.source });
+    await spoil();
+    const healing = await NatsCache.open(await test.server.connect());
+    await using _ = healing.heal(test.source);
+    const healed = await fetch(url);
+    expect(healed.status).toBe(200);
+    expect(await zstdHashOf(healed)).toBe(data.narHash);
+  });
 
   it('a NAR that nobody brings back is missing, and says so in the log', async () => {
     const { errors, logger } = recorder();

@@ -50,7 +50,7 @@ describeEachNix('faults around the door', (nix) => {
     await using test = await startCache();
     await using dir = await tempDir();
     const tokenFile = join(dir.path, 'token');
-    await writeFile(tokenFile, TOKEN);
+    await writeFile(tokenFile, TOKEN, { mode: 0o600 });
     await using stack = new AsyncDisposableStack();
     let listen = '127.0.0.1:0';
     const start = async () => {

@@ -1,4 +1,4 @@
-import { jetstreamManager } from '@nats-io/jetstream';
+import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { Kvm } from '@nats-io/kv';
 import { copyClosure, LocalStore, type PathInfo, storePathHash } from '@nex-nix/nix';
 import { describeWith, tempDir } from '@nex-nix/test-kit';
@@ -101,11 +101,37 @@ describeWith(['nats-server'], 'verify', () => {
     await (await new Kvm(test.nc).open('nix_narinfo')).delete(storePathHash(data.storePath));
     const report = await test.cache.verify();
     expect(report).toMatchObject({ checkedPaths: 2, damaged: [] });
+    expect(report.broken.map(({ outcome }) => outcome)).toEqual(['kept', 'kept']);
     expect(new Map(report.broken.map(({ storePath, why }) => [storePath, why]))).toEqual(
       new Map([
         [app.storePath, `Cannot read the manifest of "${app.storePath}": the cache has lost it`],
         [lib.storePath, `it refers to "${data.storePath}", which is not in the cache`],
       ]),
     );
+    const repaired = await test.cache.verify({ repair: test.source });
+    expect(repaired.broken.map(({ outcome }) => outcome)).toEqual(['repaired', 'repaired']);
+    expect(await test.cache.verify()).toMatchObject({ checkedPaths: 3, damaged: [], broken: [] });
+    await expectPullable(test, [app]);
+  });
+
+  it('repairs a path whose manifest is damaged, or was lost with chunks, and none from a source that has other content', async () => {
+    await using test = await startCache();
+    const [one, two, three] = (await pushPaths(test)) as [PathInfo, PathInfo, PathInfo];
+    const jsm = await jetstreamManager(test.nc);
+    const subject = (info: PathInfo) => `nixn.${info.narHash.slice('sha256:'.length)}`;
+    for (const info of [one, two, three]) await jsm.streams.purge('NIX_NARS', { filter: subject(info) });
+    await jetstream(test.nc).publish(subject(two), 'no manifest');
+    for (const chunk of await chunkIds(test.nc)) await deleteChunk(test.nc, chunk);
+    await test.source.add('three', { 'a.bin': noise(SIZE, 8) });
+    const { broken } = await test.cache.verify({ repair: test.source });
+    expect(new Map(broken.map(({ storePath, outcome }) => [storePath, outcome]))).toEqual(
+      new Map([
+        [one.storePath, 'repaired'],
+        [two.storePath, 'repaired'],
+        [three.storePath, 'kept'],
+      ]),
+    );
+    expect((await test.cache.verify()).broken).toMatchObject([{ storePath: three.storePath }]);
+    await expectPullable(test, [one, two]);
   });
 });

@@ -15,6 +15,8 @@ const KINDS = {
   CLI_PIN_NOT_FOUND: 'not-found',
   /** The cache does not have that store path, or there is no such file in it. */
   CLI_PATH_NOT_CACHED: 'not-found',
+  /** No key that was named has signed the store path. */
+  CLI_PATH_UNTRUSTED: 'refused',
   /** A file that is not to be overwritten is there already. */
   CLI_FILE_EXISTS: 'refused',
   /** The user ended the command. */

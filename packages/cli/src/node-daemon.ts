@@ -2,13 +2,18 @@ import { once } from 'node:events';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
-import { CacheService, LocalChunks, NatsCache } from '@nex-nix/cache';
+import type { NatsConnection } from '@nats-io/nats-core';
+import { CacheError, CacheService, LocalChunks, NatsCache } from '@nex-nix/cache';
+import type { Logger } from '@nex-nix/nexlet';
 import {
+  formatPublicKey,
   formatSecretKey,
   generateSecretKey,
   LocalStore,
+  NixError,
   parsePublicKey,
   parseSecretKey,
+  publicKeyOf,
   type SecretKey,
 } from '@nex-nix/nix';
 import { NixNexlet } from '@nex-nix/nix-nexlet';
@@ -17,6 +22,7 @@ import { OciRuntime } from '@nex-nix/sandbox';
 import { CliError } from './cli-error.ts';
 import type { Context } from './context.ts';
 import { createLogger } from './logger.ts';
+import { readSecretFile } from './secret-file.ts';
 import { VERSION } from './version.ts';
 
 export interface NodeDaemonOptions {
@@ -48,7 +54,9 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
   const nc = await context.connect({ daemon: true });
   const servers = [`nats://${nc.getServer()}`];
   const store = stack.use(await LocalStore.open({ dir: join(stateDir, 'store') }));
-  const service = stack.use(await CacheService.start(nc, { secretKey: await cacheKey(options), logger }));
+  const secretKey = await cacheKey(options, logger);
+  await warnOfOtherKey(nc, { secretKey, logger, signal: context.signal });
+  const service = stack.use(await CacheService.start(nc, { secretKey, logger }));
   const cache = await NatsCache.open(nc, { signal: context.signal });
   // What is lost in the cache and is in the store of this node comes back by itself.
   stack.use(cache.heal(store, { logger }));
@@ -102,9 +110,33 @@ async function checkMachine(runtime: OciRuntime): Promise<void> {
   );
 }
 
+/** A push goes to any of the services: with two keys, what one lets in is refused where the other one's is trusted. */
+async function warnOfOtherKey(
+  nc: NatsConnection,
+  { secretKey, logger, signal }: { secretKey: SecretKey; logger: Logger; signal: AbortSignal },
+): Promise<void> {
+  const [own, other] = [formatPublicKey(publicKeyOf(secretKey)), await keyOfOthers(nc, signal)];
+  if (other === undefined || other === own) return;
+  logger.warn(
+    { own, other },
+    'another cache service of this account signs with another key, and nodes may refuse what it lets in: ' +
+      'give all of them the same key by --cache-key-file',
+  );
+}
+
+/** The key of a cache service that runs in the account; undefined when there is none yet. */
+async function keyOfOthers(nc: NatsConnection, signal: AbortSignal): Promise<string | undefined> {
+  try {
+    return formatPublicKey((await NatsCache.open(nc, { signal })).publicKey);
+  } catch (error) {
+    if (error instanceof CacheError && error.code === 'CACHE_UNAVAILABLE') return undefined;
+    throw error;
+  }
+}
+
 /** The cache's signing key: from the file that was named, else one of its own, made at the first start. */
-async function cacheKey({ stateDir, cacheKeyFile }: NodeDaemonOptions): Promise<SecretKey> {
-  if (cacheKeyFile !== undefined) return readCacheKey(cacheKeyFile);
+async function cacheKey({ stateDir, cacheKeyFile }: NodeDaemonOptions, logger: Logger): Promise<SecretKey> {
+  if (cacheKeyFile !== undefined) return readCacheKey(cacheKeyFile, logger);
   const file = join(stateDir, 'cache/secret-key');
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
   const key = generateSecretKey(`nex-cache-${hostname()}`);
@@ -117,15 +149,21 @@ async function cacheKey({ stateDir, cacheKeyFile }: NodeDaemonOptions): Promise<
   }
 }
 
-async function readCacheKey(file: string): Promise<SecretKey> {
-  const text = await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    const why = cause.code === 'ENOENT' ? 'there is no such file' : cause.message;
-    throw new CliError('CLI_USAGE', `Cannot read the key of the cache in "${file}": ${why}`, {
-      cause,
-      hint: `nex cache keygen --name cache.example.org-1 --out ${file}`,
-    });
+async function readCacheKey(file: string, logger: Logger): Promise<SecretKey> {
+  const text = await readSecretFile(file, {
+    what: 'the key of the cache',
+    hint: `nex cache keygen --name cache.example.org-1 --out ${file}`,
+    warn: (message) => logger.warn({ file }, message),
   });
-  return parseSecretKey(text.trim());
+  try {
+    return parseSecretKey(text);
+  } catch (cause) {
+    if (!(cause instanceof NixError)) throw cause;
+    throw new CliError('CLI_USAGE', `Cannot use the key of the cache in "${file}": it is no secret key`, {
+      cause,
+      hint: 'Give the file that nex cache keygen wrote; what it printed is the public key',
+    });
+  }
 }
 
 async function chooseMinter(servers: string[], options: NodeDaemonOptions): Promise<Minter> {

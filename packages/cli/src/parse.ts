@@ -50,3 +50,9 @@ export function positive(what: string, { whole = false } = {}): (text: string) =
     );
   };
 }
+
+/** Parser of an option whose value is a port; 0 stands for any free one. */
+export function parsePort(text: string): number {
+  if (/^\d{1,5}$/.test(text) && Number(text) < 65_536) return Number(text);
+  throw new CliError('CLI_USAGE', `Cannot take "${text}" for a port: write a whole number from 0 to 65535`);
+}

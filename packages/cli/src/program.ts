@@ -47,7 +47,8 @@ export async function run(argv: readonly string[]): Promise<number> {
     }
     const options = program.opts<GlobalOptions>();
     if (isInterruption(error)) {
-      process.stderr.write('Interrupted\n');
+      if (options.json ?? wantsJson(argv)) printError(new CliError('CLI_INTERRUPTED', 'Interrupted'), { json: true });
+      else process.stderr.write('Interrupted\n');
       return INTERRUPTED;
     }
     printError(error, { json: options.json ?? wantsJson(argv), debug: options.debug ?? false });

@@ -125,4 +125,26 @@ describeWith(['nats-server'], 'the care of a cache', () => {
     expect(repaired.code).toBe(0);
     expect((await bed.nex('cache', 'verify')).code).toBe(0);
   });
+
+  it('verify: a path that has lost its manifest is named, and brought back', async () => {
+    const path = await bed.push('headless', { a: 'headless' });
+    const store = join(bed.folder, 'store');
+    await bed.json('cache', 'pull', path, '--to', store, '--trust-cache');
+    const jsm = await jetstreamManager(await bed.server.connect());
+    const { state } = await jsm.streams.info('NIX_NARS');
+    await jsm.streams.deleteMessage('NIX_NARS', state.last_seq);
+
+    const pull = await bed.nex('cache', 'pull', path, '--to', join(bed.folder, 'other'), '--trust-cache');
+    expectFailure(pull, 1, /error: Cannot read the manifest of .*\nhint: .*nex cache verify --repair\n/);
+    const hurt = await bed.nex('cache', 'verify');
+    expect(hurt).toMatchObject({ code: 1, stderr: expect.stringContaining('nex cache verify --repair') as string });
+    expect(hurt.stdout).toMatch(new RegExp(`${path} could not be pulled, kept: .*\n.*: 1 damaged, 0 repaired\n$`));
+    const none = await bed.nex('cache', 'verify', '--repair-from', join(bed.folder, 'nowhere'));
+    expectFailure(none, 2, /error: Cannot repair from ".*nowhere": there is no store in it\nhint: /);
+
+    const repaired = await bed.nex('cache', 'verify', '--repair-from', store);
+    expect(repaired).toMatchObject({ code: 0, stderr: '' });
+    expect(repaired.stdout).toMatch(/could not be pulled, repaired: .*\n.*: 1 damaged, 1 repaired\n$/);
+    await bed.json('cache', 'pull', path, '--to', join(bed.folder, 'other'), '--trust-cache');
+  });
 });

@@ -1,10 +1,12 @@
-import { readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { jetstreamManager } from '@nats-io/jetstream';
-import { formatPublicKey, parseSecretKey, publicKeyOf } from '@nex-nix/nix';
+import { NatsCache } from '@nex-nix/cache';
+import { formatPublicKey, generateSecretKey, parseSecretKey, publicKeyOf } from '@nex-nix/nix';
 import { describeWith, startProcess, tempDir } from '@nex-nix/test-kit';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { runNex } from '../../../test/e2e/nex.ts';
+import { TreeSource } from '../../cache/test/fixture.ts';
 import { type CacheBed, expectFailure, noise, startCacheBed, writeFiles } from './bed.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
@@ -67,6 +69,37 @@ describeWith(['nats-server'], 'nex cache', () => {
     expect(stdout).toMatch(
       /^Pulled 1 paths, 6\.0 MiB, [45]\.\d MiB of it taken from what was there, every NAR hash verified/,
     );
+  });
+
+  it('pull of what no trusted key has signed: exit code 4, the options that trust, nothing imported', async () => {
+    // What is named by its content needs no signature, so this one is not.
+    await using source = await TreeSource.open();
+    const info = await source.add('foreign', { a: 'foreign' });
+    const cache = await NatsCache.open(await bed.server.connect());
+    await cache.push(source, [info.storePath]);
+    const to = join(bed.folder, 'distrust');
+    const other = formatPublicKey(publicKeyOf(generateSecretKey('other-1')));
+    for (const [keys, why] of [
+      [[], 'no key is trusted'],
+      [['--trusted-public-keys', other], 'trusted are "other-1"'],
+    ] as const) {
+      const run = await bed.nex('cache', 'pull', info.storePath, '--to', to, ...keys);
+      expectFailure(
+        run,
+        4,
+        new RegExp(`error: Cannot trust "${info.storePath}": .*"test-cache-1"; ${why}\nhint: .*--trust`),
+      );
+    }
+    expect(await readdir(join(to, 'nix/store'))).toEqual([]);
+    await bed.json('cache', 'pull', info.storePath, '--to', to, '--trusted-public-keys', `${other} ${bed.publicKey}`);
+  });
+
+  it('ends quietly when nobody reads on', async () => {
+    await bed.push('unread', { a: 'unread' });
+    const command = `"${process.execPath}" "${NEX}" -s ${bed.server.url} cache ls -R | true; exit "\${PIPESTATUS[0]}"`;
+    await using shell = startProcess('bash', ['-c', command]);
+    expect(await shell.exited).toMatchObject({ code: 141 });
+    expect(shell.output()).toBe('');
   });
 
   it('pull of what is not there: exit code 3, the path named', async () => {
@@ -136,8 +169,17 @@ describeWith(['nats-server'], 'nex cache interrupted', () => {
     expect(push.stderr()).toMatch(/Push again to go on: what was sent is not sent twice\nInterrupted\n$/);
     expect(await bed.json('cache', 'ls')).toEqual([]);
     const before = await stored();
+
+    await using again = startProcess(process.execPath, [NEX, '-s', bed.server.url, '--json', 'cache', 'push', folder]);
+    await expect.poll(stored, { timeout: 30_000, interval: 10 }).toBeGreaterThan(before);
+    again.kill('SIGINT');
+    expect(await again.exited).toMatchObject({ code: 130 });
+    expect(JSON.parse(again.stdout())).toEqual({ error: { code: 'CLI_INTERRUPTED', message: 'Interrupted' } });
+    expect(again.stderr()).toBe('');
+
+    const sent = await stored();
     const report = await bed.json<{ chunks: { total: number; sent: number } }>('cache', 'push', folder);
-    expect(report.chunks.total - report.chunks.sent).toBe(before);
+    expect(report.chunks.total - report.chunks.sent).toBe(sent);
   });
 });
 

@@ -1,6 +1,8 @@
-import { copyFile } from 'node:fs/promises';
+import { chmod, copyFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { jetstreamManager } from '@nats-io/jetstream';
+import { CacheService } from '@nex-nix/cache';
+import { formatPublicKey, generateSecretKey, publicKeyOf } from '@nex-nix/nix';
 import {
   describeWith,
   findTool,
@@ -125,7 +127,18 @@ describeWith(TOOLS, 'deployments and the cache', () => {
     expectFailure(await bed.nex(...args), 3, /error: .*"cache:nothing".*\nhint: .*nex cache pins/);
   });
 
-  it('what the cache has lost comes back from a node that runs it', async () => {
+  it('a chunk that the cache has lost comes back while somebody else pulls, from a node that runs the path', async () => {
+    const jsm = await jetstreamManager(await bed.server.connect());
+    const { state } = await jsm.streams.info('NIX_CHUNKS');
+    await jsm.streams.deleteMessage('NIX_CHUNKS', state.first_seq);
+    const to = ['--to', join(bed.folder, 'elsewhere'), '--trust-cache'];
+    expect(await bed.nex('cache', 'pull', path, ...to)).toMatchObject({ code: 0, stderr: '' });
+    expect(await readFile(join(bed.folder, 'elsewhere', path, 'bin/sleep'))).toEqual(await readFile(bed.sleep));
+    expect(bed.node.output()).toMatch(/brought a lost chunk back into the cache/);
+    expect((await bed.nex('cache', 'verify')).stdout).toMatch(/: 0 damaged/);
+  });
+
+  it('all that the cache has lost comes back from a node that runs it', async () => {
     const jsm = await jetstreamManager(await bed.server.connect());
     await jsm.streams.purge('NIX_CHUNKS');
     const to = ['--to', join(bed.folder, 'healed'), '--trust-cache'];
@@ -173,13 +186,37 @@ describeWith(TOOLS, 'the key of a node', () => {
       error: { hint: `nex cache keygen --name cache.example.org-1 --out ${key}` },
     });
 
+    for (const [content, why] of [
+      ['garbage', 'it is no secret key'],
+      [formatPublicKey(publicKeyOf(generateSecretKey('public-1'))), 'it is no secret key'],
+    ] as const) {
+      await writeFile(key, content);
+      const run = await runNex(up);
+      expect(run.code).toBe(2);
+      expect(JSON.parse(run.stdout)).toMatchObject({
+        error: {
+          message: `Cannot use the key of the cache in "${key}": ${why}`,
+          hint: expect.stringContaining('keygen'),
+        },
+      });
+    }
+    await rm(key);
+
     const made = await runNex(['cache', 'keygen', '--name', 'cache.example.org-1', '--out', key]);
+    await chmod(key, 0o640);
+    // Somebody else signs with another key.
+    const secretKey = generateSecretKey('other-1');
+    const other = await CacheService.start(await server.connect(), { secretKey });
     const node = startNex(up);
     try {
       await nodeReady(node);
+      expect(node.output()).toContain(`chmod 600 ${key}`);
+      expect(node.output()).toMatch(/"other":"other-1:.*another cache service of this account signs with another key/);
+      await other[Symbol.asyncDispose]();
       const { stdout } = await runNex(['-s', server.url, '--json', 'cache', 'info']);
       expect(JSON.parse(stdout)).toMatchObject({ publicKey: made.stdout.trim() });
     } finally {
+      await other[Symbol.asyncDispose]();
       node.kill('SIGTERM');
       await node.exited;
     }

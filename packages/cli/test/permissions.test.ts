@@ -70,7 +70,7 @@ describeWith(['nats-server'], 'the permissions of NATS decide who may', () => {
   it('remove and collect', async () => {
     for (const command of [['gc'], ['rm', '--force', path]]) {
       expect(await as('deployer', ...command)).toMatchObject({ code: REFUSED });
-      expect(await as('caretaker', ...command)).toEqual(DONE);
+      expect(await as('caretaker', ...command)).toMatchObject({ code: 0 });
     }
   });
 });

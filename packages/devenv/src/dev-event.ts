@@ -9,6 +9,9 @@ export type DevEvent =
   | { type: 'server-started'; pid: number; url: string; restarted: boolean }
   /** nats-server ended although nobody asked it to; it is started again after the delay. */
   | { type: 'server-ended'; code: number | null; signal: NodeJS.Signals | null; restartInMs: number }
-  | { type: 'server-restart-failed'; error: unknown; restartInMs: number };
+  | { type: 'server-restart-failed'; error: unknown; restartInMs: number }
+  | { type: 'cache-started'; url: string }
+  /** A request to the cache failed, or something in it is damaged; it goes on. */
+  | { type: 'cache-failure'; message: string; fields: Readonly<Record<string, unknown>>; error: unknown };
 
 export type OnDevEvent = (event: DevEvent) => void;

@@ -4,6 +4,7 @@ import type { NatsConnection } from '@nats-io/nats-core';
 import { connectContext } from '@nex-nix/nats-context';
 import { ACCOUNT, type AccountUser, OPERATOR, SYSTEM_ACCOUNT, type SystemUser } from './claims.ts';
 import { DevError } from './dev-error.ts';
+import { cachePaths, DevCache } from './dev-cache.ts';
 import { ensureContext } from './dev-contexts.ts';
 import type { OnDevEvent } from './dev-event.ts';
 import { ensureFeedStream, FEED_STREAM } from './feed-stream.ts';
@@ -28,6 +29,10 @@ export interface DevServicesOptions {
   port?: number | undefined;
   /** Port of nats-server's monitoring; 0: any free one. @default 8222 when it is free, else any free one */
   monitorPort?: number | undefined;
+  /** Whether there is a binary cache with an HTTP door. @default true */
+  cache?: boolean | undefined;
+  /** Port of that door; 0: any free one. @default 8080 when it is free, else any free one */
+  cachePort?: number | undefined;
   /** Name or path of nats-server. @default "nats-server", on PATH or in the sbin folders */
   natsServer?: string | undefined;
   /** Gives up starting. What was started by then is stopped. */
@@ -37,14 +42,15 @@ export interface DevServicesOptions {
 
 /**
  * The NATS services that development needs, on loopback: a nats-server in operator mode with JetStream, the operator `Nex`, its account `Exp`
- * with users, natscli contexts, the stream of logs and events. Disposing of it stops the server; the data stays for the next start.
+ * with users, natscli contexts, the stream of logs and events, a binary cache with an HTTP door. Disposing of it stops the server; the data stays for the next start.
  */
 export class DevServices implements AsyncDisposable {
   readonly dataDir: string;
   readonly #server: SupervisedServer;
   readonly #store: NscStore;
   readonly #identities: Identities;
-  /** Server and lock. Empty until the start has succeeded: until then they belong to `start`. */
+  #cache: DevCache | undefined;
+  /** Everything that runs, and the lock. Empty until the start has succeeded: until then they belong to `start`. */
   #stack = new AsyncDisposableStack();
   #disposing: Promise<void> | undefined;
 
@@ -57,7 +63,7 @@ export class DevServices implements AsyncDisposable {
 
   /**
    * Starts everything, making what is missing and leaving what is there. When it fails, nothing is left running.
-   * Errors: `DevError`, and `ContextError` when the server does not let us in.
+   * Errors: `DevError`; `ContextError` when the server does not let us in; `CacheError` when the cache does not start.
    */
   static async start(options: DevServicesOptions): Promise<DevServices> {
     const { signal, onEvent = () => undefined } = options;
@@ -80,6 +86,12 @@ export class DevServices implements AsyncDisposable {
     );
     const services = new DevServices(dataDir, { server, store, identities });
     await services.#setUp(onEvent, signal);
+    if (options.cache !== false) {
+      const user = { url: services.url, creds: services.credsFile('Node') };
+      const cache = await DevCache.start({ dataDir, user, port: options.cachePort, signal, onEvent });
+      services.#cache = stack.use(cache);
+      onEvent({ type: 'cache-started', url: cache.url });
+    }
     services.#stack = stack.move();
     return services;
   }
@@ -117,9 +129,14 @@ export class DevServices implements AsyncDisposable {
     return this.#store.keyFile(this.#identities.account.signingKey);
   }
 
-  /** Where the secret key of the binary cache belongs. The file is made by whoever signs first. */
+  /** The binary cache, unless it was not wanted. */
+  get cache(): DevCache | undefined {
+    return this.#cache;
+  }
+
+  /** File with the secret key of the binary cache. Nodes need it too: each of them may sign. Without a cache it may be missing. */
   get cacheKeyFile(): string {
-    return join(this.dataDir, 'cache', 'secret-key');
+    return cachePaths(this.dataDir).secretKey;
   }
 
   credsFile(user: AccountUser | SystemUser): string {
@@ -146,7 +163,7 @@ export class DevServices implements AsyncDisposable {
     };
   }
 
-  /** Stops nats-server and waits until it is gone. */
+  /** Stops the cache and nats-server, and waits until they are gone. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposing ??= this.#stack.disposeAsync();
     await this.#disposing;

@@ -1,4 +1,5 @@
 export type { AccountUser, SystemUser } from './claims.ts';
+export type { DevCache } from './dev-cache.ts';
 export { DevError } from './dev-error.ts';
 export type { DevErrorCode } from './dev-error.ts';
 export type { DevEvent, OnDevEvent } from './dev-event.ts';

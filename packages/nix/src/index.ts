@@ -49,6 +49,9 @@ export { queryClosure } from './closure/path-source.ts';
 export { publish } from './closure/publish.ts';
 export type { Publication, PublishOptions } from './closure/publish.ts';
 export type { AddOptions, PathSource, PathStore } from './closure/path-source.ts';
+export { NarHasher } from './nar/nar-hasher.ts';
+export { NarParser } from './nar/nar-parser.ts';
+export type { NarParserOptions, NarVisitor } from './nar/nar-parser.ts';
 export { readNar } from './nar/read-nar.ts';
 export type { NarEvent } from './nar/read-nar.ts';
 export {

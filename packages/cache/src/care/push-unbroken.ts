@@ -3,7 +3,7 @@ import { call } from '../call.ts';
 import { CacheError } from '../errors.ts';
 import type { JetStream } from '../jetstream.ts';
 import { encodePaths, PATHS_PER_REQUEST, SUBJECTS } from '../protocol.ts';
-import { pushClosure, type PushOptions, type PushReport } from '../push.ts';
+import { type PushAgainOptions, pushClosure, type PushReport } from '../push.ts';
 
 /** Collections that one push gets over. */
 const ATTEMPTS = 10;
@@ -17,7 +17,7 @@ const COLLECTED: ReadonlySet<string> = new Set(['CACHE_REFERENCE_MISSING', 'CACH
 export async function pushUnbroken(
   jetstream: JetStream,
   closure: { source: PathSource; roots: readonly StorePath[] },
-  options: PushOptions,
+  options: PushAgainOptions,
 ): Promise<PushReport> {
   const { roots } = closure;
   const report = await pushAgain(jetstream, closure, options);
@@ -32,7 +32,7 @@ export async function pushUnbroken(
 async function pushAgain(
   jetstream: JetStream,
   closure: { source: PathSource; roots: readonly StorePath[] },
-  options: PushOptions,
+  options: PushAgainOptions,
 ): Promise<PushReport> {
   const started = performance.now();
   for (let left = ATTEMPTS; ; left--) {

@@ -8,10 +8,18 @@ import { encodePaths, SUBJECTS } from '../protocol.ts';
 import { listPaths } from './care-client.ts';
 import { check } from './check.ts';
 import { CHECKS_PER_REQUEST, type DamagedChunk } from './damage.ts';
+import { pushUnbroken } from './push-unbroken.ts';
 import { reseed } from './reseed.ts';
 
 /** What became of a damaged chunk: `kept` is what was missing and still is, `removed` what was corrupt and is gone now. */
 export type DamageOutcome = 'repaired' | 'removed' | 'kept';
+
+/** A listed path that lacks its manifest, or what it refers to. */
+export interface BrokenPath {
+  readonly storePath: StorePath;
+  readonly why: string;
+  readonly outcome: 'repaired' | 'kept';
+}
 
 export interface CacheVerifyReport {
   /** Different chunks that listed paths have. */
@@ -22,12 +30,12 @@ export interface CacheVerifyReport {
     readonly paths: readonly StorePath[];
     readonly outcome: DamageOutcome;
   })[];
-  /** Listed paths that cannot be pulled whatever their chunks are. */
-  readonly broken: readonly { readonly storePath: StorePath; readonly why: string }[];
+  /** Listed paths that could not be pulled whatever their chunks are. */
+  readonly broken: readonly BrokenPath[];
 }
 
 export interface CacheVerifyOptions extends SignalOptions {
-  /** Where damaged chunks may come from again. */
+  /** Where damaged chunks and broken paths may come from again. */
   repair?: PathSource | undefined;
   onProgress?: ((progress: { readonly checkedPaths: number; readonly checkedChunks: number }) => void) | undefined;
 }
@@ -73,6 +81,7 @@ class Verification {
     await this.#checkReferences();
     await this.#findPaths();
     const outcomes = await this.#repair();
+    const broken = await this.#repairBroken();
     return {
       checkedChunks: this.#checkedChunks,
       checkedPaths: this.#listed.size,
@@ -80,7 +89,7 @@ class Verification {
         const left = kind === 'corrupt' ? 'removed' : 'kept';
         return { chunk, kind, paths, outcome: outcomes.has(chunk) ? 'repaired' : left };
       }),
-      broken: this.#broken,
+      broken,
     };
   }
 
@@ -176,7 +185,32 @@ class Verification {
     }
     return new Set([...this.#damaged.keys()].filter((chunk) => !left.has(chunk)));
   }
+
+  async #repairBroken(): Promise<BrokenPath[]> {
+    const { repair } = this.#options;
+    const paths: BrokenPath[] = [];
+    for (const broken of this.#broken) {
+      const isBack = repair !== undefined && (await this.#pushAgain(broken.storePath, repair));
+      paths.push({ ...broken, outcome: isBack ? 'repaired' : 'kept' });
+    }
+    return paths;
+  }
+
+  /** @returns false when the source does not have the path with the same content. */
+  async #pushAgain(path: StorePath, source: PathSource): Promise<boolean> {
+    const { signal } = this.#options;
+    if ((await source.pathInfo(path, { signal })) === undefined) return false;
+    try {
+      await pushUnbroken(this.#jetstream, { source, roots: [path] }, { again: path, signal });
+      return true;
+    } catch (error) {
+      if (error instanceof CacheError && UNFIT.has(error.code)) return false;
+      throw error;
+    }
+  }
 }
 
 /** Codes of an entry that cannot be used. */
 const INVALID: ReadonlySet<string> = new Set(['CACHE_MANIFEST_INVALID', 'CACHE_NARINFO_INVALID']);
+/** Codes of a push that cannot repair a path: the source, or the narinfo that is listed, is of no use. */
+const UNFIT: ReadonlySet<string> = new Set(['CACHE_PATH_CONFLICT', 'CACHE_NAR_MISMATCH', 'CACHE_NARINFO_INVALID']);

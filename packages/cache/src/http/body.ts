@@ -3,7 +3,7 @@ import { abortable } from '../abortable.ts';
 import { Refusal } from './refusal.ts';
 
 /**
- * The body of a request. Leaves the connection as it is when the reader stops early, so that it can be answered.
+ * The body of a request, in pieces that are valid until the next one is asked for. Leaves the connection as it is when the reader stops early, so that it can be answered.
  * @throws {@link Refusal} 408 when nothing comes for `idleTimeout` milliseconds; 413 beyond `maxSize` bytes.
  */
 export async function* bodyOf(

@@ -1,5 +1,5 @@
 import type { StorePath } from '@nex-nix/nix';
-import { chunkIdOf } from '../chunk-id.ts';
+import { chunkIdOf, computeChunkId } from '../chunk-id.ts';
 import { readChunks } from '../chunk-store.ts';
 import { CacheError } from '../errors.ts';
 import { type JetStream, lastMessage } from '../jetstream.ts';
@@ -7,7 +7,8 @@ import { CHUNK_STREAM, chunkSubject, CODEC_HEADER } from '../layout.ts';
 import { type ChunkRef, chunkStarts } from '../manifest.ts';
 import { mapOrdered } from '../map-ordered.ts';
 import { MentionPlaces } from '../mentions.ts';
-import type { Compressor } from '../zstd.ts';
+import { releaseMemory } from '../own-memory.ts';
+import { type Compressor, decompress } from '../zstd.ts';
 import type { ByteRange } from './byte-range.ts';
 import { encode } from './codec.ts';
 import type { KnownNar } from './nar-index.ts';
@@ -150,17 +151,26 @@ async function chunkBytes(reader: NarReader, nar: KnownNar, { chunk, signal }: C
   return pieces[0] ?? Buffer.alloc(0);
 }
 
-/** A chunk as a zstd frame. Frames are sent as they are stored: whoever unpacks the NAR verifies the hash of the whole. */
+/** A chunk as a zstd frame: as it is stored, verified all the same. */
 async function storedFrame(reader: NarReader, nar: KnownNar, { chunk, signal }: ChunkTask): Promise<Uint8Array> {
   const { id } = chunk;
   const where = { stream: CHUNK_STREAM, subject: chunkSubject(id) };
   const task = { action: `fetch chunk "${id}" of "${nameOf(nar)}"`, signal };
   const message = await lastMessage(reader.jetstream, where, task);
   const codec = message?.headers.get(CODEC_HEADER);
-  if (message !== undefined && codec === 'zstd') return message.data;
+  if (message !== undefined && codec === 'zstd' && (await isFrameOf(message.data, chunk))) return message.data;
   if (message !== undefined && codec === 'raw' && chunkIdOf(message.data) === id) return rawFrame(message.data);
   // Says what is wrong.
   return newFrame(reader, await chunkBytes(reader, nar, { chunk, signal }));
+}
+
+/** What is wrong with a frame that is not says who reads the chunk. */
+async function isFrameOf(frame: Uint8Array, { id, size }: ChunkRef): Promise<boolean> {
+  const bytes = await decompress(frame, size).catch(() => undefined);
+  if (bytes?.length !== size) return false;
+  const isSame = (await computeChunkId(bytes)) === id;
+  releaseMemory(bytes);
+  return isSame;
 }
 
 async function newFrame({ compressor }: NarReader, bytes: Uint8Array): Promise<Uint8Array> {

@@ -1,20 +1,37 @@
 import { createHash, type Hash } from 'node:crypto';
-import { decompress, encodeNixBase32, narHashOf, readNar } from '@nex-nix/nix';
+import {
+  decompress,
+  encodeNixBase32,
+  NarHasher,
+  NarParser,
+  type NarParserOptions,
+  type NarVisitor,
+} from '@nex-nix/nix';
 import { ChunkUploader } from '../chunk-uploader.ts';
 import { cutChunks } from '../fastcdc.ts';
 import type { JetStream } from '../jetstream.ts';
 import type { ChunkRef } from '../manifest.ts';
+import { releaseMemory } from '../own-memory.ts';
 import { Refusal } from './refusal.ts';
 import type { Compression, NarFile } from './routes.ts';
 import type { UploadAlias } from './upload-aliases.ts';
 import { UploadNormaliser } from './upload-normaliser.ts';
 
 const GZIP_MAGIC = [0x1f, 0x8b];
+/** That it is a NAR is all that matters. */
+const IGNORE: NarVisitor = {
+  directory: () => undefined,
+  directoryEnd: () => undefined,
+  symlink: () => undefined,
+  file: () => undefined,
+  data: () => undefined,
+  fileEnd: () => undefined,
+};
 
 /** A file that comes. */
 interface Upload {
   readonly file: NarFile;
-  readonly body: AsyncIterable<Uint8Array>;
+  readonly body: AsyncGenerator<Uint8Array, void, undefined>;
   /** In bytes. */
   readonly maxNarSize: number;
   readonly normalise: boolean;
@@ -33,24 +50,24 @@ export async function receiveNar(
   { file, body, maxNarSize, normalise }: Upload,
   outer: AbortSignal,
 ): Promise<UploadAlias> {
-  const fileHash = createHash('sha256');
-  const { compression, source } = await sniff(hashed(body, fileHash), file.compression ?? 'none');
+  const { compression, source } = await sniff(body, file.compression ?? 'none');
+  using narHasher = new NarHasher();
   // Of a file that is the NAR itself there is one hash.
-  const narHash = compression === 'none' ? undefined : createHash('sha256');
-  const content = decompress(source, compression, { origin: file.name });
-  const nar = checkedNar(narHash === undefined ? content : hashed(content, narHash), {
-    maxSize: maxNarSize,
-    origin: file.name,
-  });
+  const fileHash = compression === 'none' ? undefined : createHash('sha256');
+  const content =
+    fileHash === undefined
+      ? released(source)
+      : decompress(hashed(source, fileHash), compression, { origin: file.name });
+  const nar = checkedNar(narHasher.hashed(content), { maxSize: maxNarSize, origin: file.name });
   const normaliser = normalise ? new UploadNormaliser() : undefined;
   const chunks = await storeChunks(jetstream, normaliser?.normalise(nar) ?? nar, outer);
-  const fileDigest = fileHash.digest();
-  const digest = encodeNixBase32(fileDigest);
+  const narHash = await narHasher.digest();
+  const digest = fileHash === undefined ? narHash.slice('sha256:'.length) : encodeNixBase32(fileHash.digest());
   if (digest !== file.hash) {
     throw new Refusal(422, `Cannot take "${file.name}": the hash of what came is ${digest}`);
   }
   const narSize = chunks.reduce((sum, { size }) => sum + size, 0);
-  const manifest = { narHash: narHashOf(narHash?.digest() ?? fileDigest), narSize, chunks };
+  const manifest = { narHash, narSize, chunks };
   return { compression, manifest: { ...manifest, mentions: normaliser?.mentions() } };
 }
 
@@ -66,23 +83,28 @@ async function storeChunks(
 /** The same bytes, once they were read as a NAR. */
 async function* checkedNar(
   source: AsyncIterable<Uint8Array>,
-  options: { maxSize: number; origin: string },
+  options: NarParserOptions,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const read: Uint8Array[] = [];
-  const noted = async function* () {
-    for await (const bytes of source) {
-      read.push(bytes);
-      yield bytes;
-    }
-  };
-  for await (const _ of readNar(noted(), options)) yield* read.splice(0);
-  yield* read.splice(0);
+  const parser = new NarParser(IGNORE, options);
+  for await (const bytes of source) {
+    parser.write(bytes);
+    yield bytes;
+  }
+  parser.end();
 }
 
 async function* hashed(source: AsyncIterable<Uint8Array>, hash: Hash): AsyncGenerator<Uint8Array, void, undefined> {
   for await (const bytes of source) {
     hash.update(bytes);
     yield bytes;
+  }
+}
+
+/** The same pieces, whose memory is given back once the next one is asked for. */
+async function* released(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+  for await (const bytes of source) {
+    yield bytes;
+    releaseMemory(bytes);
   }
 }
 

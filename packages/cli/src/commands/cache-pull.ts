@@ -1,6 +1,9 @@
+import type { NatsCache } from '@nex-nix/cache';
+import { isNexError } from '@nex-nix/errors';
 import type { PublicKey } from '@nex-nix/nix';
 import { Command } from 'commander';
 import { parseCached, resolveCached } from '../cached-path.ts';
+import { CliError } from '../cli-error.ts';
 import { action } from '../context.ts';
 import { openCache } from '../open-cache.ts';
 import { formatBytes } from '../output.ts';
@@ -8,7 +11,7 @@ import { showProgress } from '../progress.ts';
 
 interface Options {
   to: string;
-  trustedPublicKeys: string;
+  trustedPublicKeys?: string;
   trustCache?: boolean;
 }
 
@@ -20,7 +23,6 @@ export const cachePull = (): Command =>
     .option(
       '--trusted-public-keys <keys>',
       "keys of which one must have signed each path, Nix's syntax, separated by spaces",
-      '',
     )
     .option('--trust-cache', 'trust the key that the cache itself says it signs with')
     .addHelpText(
@@ -35,7 +37,10 @@ export const cachePull = (): Command =>
           import('@nex-nix/cache'),
         ]);
         const { signal } = context;
-        const trustedKeys: PublicKey[] = options.trustedPublicKeys.split(/\s+/).filter(Boolean).map(parsePublicKey);
+        const trustedKeys: PublicKey[] = (options.trustedPublicKeys ?? '')
+          .split(/\s+/)
+          .filter(Boolean)
+          .map(parsePublicKey);
         const paths = await Promise.all(texts.map(parseCached));
         const cache = await openCache(context);
         if (options.trustCache === true) trustedKeys.push(cache.publicKey);
@@ -45,7 +50,7 @@ export const cachePull = (): Command =>
         using local = new LocalChunks(store);
         const started = performance.now();
         using progress = showProgress(context, 'Pulling', 'Pull again to go on: what came whole is not fetched twice');
-        const { copied, narBytes } = await copyClosure(cache.reusing(local), store, roots, {
+        const copying = copyClosure(cache.reusing(local), store, roots, {
           trustedKeys,
           signal,
           onProgress: ({ copiedBytes, totalBytes, copiedPaths, totalPaths }) =>
@@ -54,6 +59,9 @@ export const cachePull = (): Command =>
               total: totalBytes,
               text: `${formatBytes(copiedBytes)} of ${formatBytes(totalBytes)}, ${copiedPaths} of ${totalPaths} paths`,
             }),
+        });
+        const { copied, narBytes } = await copying.catch((error: unknown) => {
+          throw explainTrust(error, cache);
         });
         const durationMs = performance.now() - started;
         const { reusedBytes } = local;
@@ -78,3 +86,14 @@ export const cachePull = (): Command =>
         };
       }),
     );
+
+/** Says which options make a path trusted; the key itself is for the user to judge. */
+function explainTrust(error: unknown, cache: NatsCache): unknown {
+  if (!isNexError(error) || error.code !== 'NIX_PATH_UNTRUSTED') return error;
+  return new CliError('CLI_PATH_UNTRUSTED', error.message, {
+    cause: error,
+    hint:
+      "Name the signer's key by --trusted-public-keys; or believe what the cache says of itself: --trust-cache " +
+      `(it signs with "${cache.publicKey.name}": nex cache info)`,
+  });
+}

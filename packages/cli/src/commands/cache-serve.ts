@@ -5,6 +5,7 @@ import { Command, Option } from 'commander';
 import { CliError } from '../cli-error.ts';
 import { action } from '../context.ts';
 import { positive } from '../parse.ts';
+import { readSecretFile } from '../secret-file.ts';
 import { parseBytes } from '../units.ts';
 
 interface Options {
@@ -17,8 +18,8 @@ interface Options {
   normaliseUploads?: boolean;
   tlsCert?: string;
   tlsKey?: string;
-  upstream: string[];
-  trustedPublicKeys: string;
+  upstream?: string[];
+  trustedPublicKeys?: string;
 }
 
 /** Shorter ones can be guessed. */
@@ -46,8 +47,8 @@ export const cacheServe = (): Command =>
     .option('--normalise-uploads', 'blank store hashes in what is uploaded: a rebuild then adds next to nothing')
     .option('--tls-cert <file>', 'serve HTTPS with this certificate, or chain of them, in PEM; needs --tls-key')
     .option('--tls-key <file>', 'the private key of the certificate, in PEM')
-    .option('--upstream <url>', 'a binary cache to fetch from what is missing; may be given several times', append, [])
-    .option('--trusted-public-keys <keys>', "keys that sign what upstreams have, in Nix's syntax", '')
+    .option('--upstream <url>', 'a binary cache to fetch from what is missing; may be given several times', append)
+    .option('--trusted-public-keys <keys>', "keys that sign what upstreams have, in Nix's syntax")
     .addHelpText(
       'after',
       [
@@ -67,7 +68,7 @@ export const cacheServe = (): Command =>
     .action(
       action<Options>(async (context, options) => {
         const [token, tls, upstreams] = await Promise.all([
-          readToken(options),
+          readToken(options, (message) => context.say(message)),
           readTls(options),
           readUpstreams(options),
         ]);
@@ -106,7 +107,7 @@ export const cacheServe = (): Command =>
       }),
     );
 
-function append(url: string, urls: readonly string[]): string[] {
+function append(url: string, urls: readonly string[] = []): string[] {
   const { protocol } = URL.parse(url) ?? {};
   if (protocol === 'http:' || protocol === 'https:') return [...urls, url];
   throw new CliError('CLI_USAGE', `Cannot take "${url}" for an upstream: write a URL that begins with http or https`);
@@ -120,24 +121,21 @@ function parseAddress(text: string): { host: string; port: number } {
   throw new CliError('CLI_USAGE', `Cannot listen on "${text}": write an address and a port, such as 127.0.0.1:8080`);
 }
 
-async function readToken({ tokenFile, protectReads = false }: Options): Promise<string | undefined> {
+async function readToken(
+  { tokenFile, protectReads = false }: Options,
+  warn: (message: string) => void,
+): Promise<string | undefined> {
   if (tokenFile === undefined) {
     if (!protectReads) return undefined;
     throw new CliError('CLI_USAGE', 'Cannot protect reads: --protect-reads needs --token-file');
   }
-  let token: string;
-  try {
-    token = (await readFile(tokenFile, 'utf8')).trim();
-  } catch (cause) {
-    throw new CliError('CLI_USAGE', `Cannot read the token in "${tokenFile}": ${(cause as Error).message}`, { cause });
-  }
+  const hint = `Make one: (umask 077; head -c 32 /dev/urandom | base64 > ${tokenFile})`;
+  const token = await readSecretFile(tokenFile, { what: 'the token', hint, warn });
   if (token.length >= TOKEN_MIN && !/\s/.test(token)) return token;
   throw new CliError(
     'CLI_USAGE',
     `Cannot use the token in "${tokenFile}": it needs ${TOKEN_MIN} characters, no spaces`,
-    {
-      hint: `Make one: head -c 32 /dev/urandom | base64 > ${tokenFile}`,
-    },
+    { hint },
   );
 }
 
@@ -158,8 +156,8 @@ async function readPem(what: string, file: string): Promise<string> {
   }
 }
 
-async function readUpstreams({ upstream, trustedPublicKeys }: Options): Promise<UpstreamOptions | undefined> {
-  if (upstream.length === 0) return undefined;
+async function readUpstreams({ upstream, trustedPublicKeys = '' }: Options): Promise<UpstreamOptions | undefined> {
+  if (upstream === undefined) return undefined;
   const { parsePublicKey } = await import('@nex-nix/nix');
   const trustedKeys = trustedPublicKeys.split(/\s+/).filter(Boolean).map(parsePublicKey);
   return { urls: upstream, trustedKeys };

@@ -1,5 +1,8 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import type { PathSource } from '@nex-nix/nix';
 import { Command } from 'commander';
+import { CliError } from '../cli-error.ts';
 import { action } from '../context.ts';
 import { openCache } from '../open-cache.ts';
 import { showProgress } from '../progress.ts';
@@ -9,10 +12,13 @@ interface Options {
   repairFrom?: string;
 }
 
+const REPAIR_HINT =
+  'To bring it back, on a machine that has the paths: nex cache verify --repair; or from the store of a node: --repair-from FOLDER';
+
 export const cacheVerify = (): Command =>
   new Command('verify')
     .description('Read everything in the cache and compare it with its hashes; ends with 1 when damage stays')
-    .option('--repair', 'push damaged chunks again from the Nix store of this machine')
+    .option('--repair', 'push what is damaged again from the Nix store of this machine')
     .option('--repair-from <folder>', 'the same from a store made by nex cache pull, or of a node')
     .addHelpText('after', '\nExamples:\n  nex cache verify\n  nex cache verify --repair')
     .action(
@@ -34,16 +40,17 @@ export const cacheVerify = (): Command =>
             }),
         });
         const { checkedChunks, checkedPaths, damaged, broken } = report;
-        const left = damaged.filter(({ outcome }) => outcome !== 'repaired');
+        const left = [...damaged, ...broken].filter(({ outcome }) => outcome !== 'repaired').length;
+        const found = damaged.length + broken.length;
         const text = [
           ...damaged.map(
             ({ chunk, kind, paths, outcome }) => `chunk ${chunk} ${kind}, ${outcome}; needed by:\n${indented(paths)}`,
           ),
-          ...broken.map(({ storePath, why }) => `${storePath} cannot be pulled: ${why}`),
-          `Checked ${checkedPaths} paths and ${checkedChunks} chunks: ${damaged.length} damaged, ` +
-            `${damaged.length - left.length} repaired`,
+          ...broken.map(({ storePath, why, outcome }) => `${storePath} could not be pulled, ${outcome}: ${why}`),
+          `Checked ${checkedPaths} paths and ${checkedChunks} chunks: ${found} damaged, ${found - left} repaired`,
         ];
-        return { value: report, text: text.join('\n'), exitCode: left.length + broken.length === 0 ? 0 : 1 };
+        if (left > 0) context.say(REPAIR_HINT);
+        return { value: report, text: text.join('\n'), exitCode: left === 0 ? 0 : 1 };
       }),
     );
 
@@ -53,6 +60,11 @@ async function openRepairSource(
   signal: AbortSignal,
 ): Promise<PathSource | undefined> {
   if (!repair && repairFrom === undefined) return undefined;
+  if (repairFrom !== undefined && !existsSync(join(repairFrom, 'nix/store'))) {
+    throw new CliError('CLI_USAGE', `Cannot repair from "${repairFrom}": there is no store in it`, {
+      hint: 'Name the folder that nex cache pull --to wrote into, or "store" in the state folder of a node',
+    });
+  }
   const { LocalStore, NixStore } = await import('@nex-nix/nix');
   return repairFrom === undefined ? new NixStore() : stack.use(await LocalStore.open({ dir: repairFrom, signal }));
 }

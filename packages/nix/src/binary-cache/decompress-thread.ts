@@ -129,6 +129,11 @@ function decompressInThread({ create, options }: Decoder): ThreadWork<Request> {
   let whenUnfilled = Promise.withResolvers<void>();
   let last: Outcome | undefined;
 
+  // Content comes in order: when the end of its memory was copied, so was the rest. The collector would leave it for long.
+  const release = ({ buffer, byteOffset, byteLength }: Uint8Array) => {
+    if (buffer instanceof ArrayBuffer && byteLength > 0 && byteOffset + byteLength === buffer.byteLength)
+      buffer.transfer(0);
+  };
   const run = async () => {
     for await (const chunk of decoder as AsyncIterable<Buffer>) {
       while (unfilled.length === 0) await (whenUnfilled = Promise.withResolvers<void>()).promise;
@@ -168,6 +173,7 @@ function decompressInThread({ create, options }: Decoder): ThreadWork<Request> {
         const block = request.output;
         unfilled.push((content, outcome) => {
           new Uint8Array(block).set(content);
+          release(content);
           answer({ block, ...outcome } satisfies Output, [block]);
         });
         return last === undefined ? whenUnfilled.resolve() : finish(last);

@@ -50,11 +50,21 @@ export class BlockWriter {
 
   async #takeBlock(): Promise<SharedArrayBuffer> {
     if (this.#lent.length >= MAX_LENT) await this.#lent.shift();
-    return spare.pop() ?? new SharedArrayBuffer(BLOCK_SIZE);
+    return takeSharedBlock();
   }
+}
+
+/** As `takeBlock`, for several threads. */
+export function takeSharedBlock(): SharedArrayBuffer {
+  return spare.pop() ?? new SharedArrayBuffer(BLOCK_SIZE);
+}
+
+/** Gives back a block that nobody uses any more. */
+export function returnSharedBlock(block: SharedArrayBuffer): void {
+  if (spare.length < MAX_SPARE) spare.push(block);
 }
 
 async function takeBack(block: SharedArrayBuffer, used: Promise<unknown>): Promise<void> {
   await used;
-  if (spare.length < MAX_SPARE) spare.push(block);
+  returnSharedBlock(block);
 }

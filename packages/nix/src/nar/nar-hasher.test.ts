@@ -36,6 +36,26 @@ describe('NarHasher', () => {
     }
   });
 
+  it('passes on what it hashes, whatever the pieces', async () => {
+    for (const length of [0, 1, BLOCK_SIZE, BLOCK_SIZE + 1, RANDOM.length]) {
+      const bytes = RANDOM.subarray(0, length);
+      const source = async function* () {
+        const piece = Buffer.alloc(100_000);
+        for (let at = 0; at < length; at += piece.length) {
+          const part = bytes.subarray(at, at + piece.length);
+          piece.set(part);
+          yield piece.subarray(0, part.length);
+          piece.fill(0xee);
+        }
+      };
+      using hasher = new NarHasher();
+      const passed = createHash('sha256');
+      for await (const block of hasher.hashed(source())) passed.update(block);
+      expect([length, narHashOf(passed.digest())]).toEqual([length, expected(bytes)]);
+      expect([length, await hasher.digest()]).toEqual([length, expected(bytes)]);
+    }
+  });
+
   it('gives the hash of each of several at a time', async () => {
     const parts = Array.from({ length: 8 }, (_, n) => RANDOM.subarray(n, RANDOM.length - n * 100_000));
     expect(await Promise.all(parts.map((part) => hashOf(part, 70_000)))).toEqual(parts.map(expected));
