@@ -11,7 +11,7 @@ import {
   storePathFromBaseName,
 } from '@nex-nix/nix';
 import { tempDir } from '@nex-nix/test-kit';
-import { type ChunkSizes, cutChunks } from '../../../packages/cache/src/fastcdc.ts';
+import { type ChunkSizes, cutChunks } from '../../../packages/cache/src/chunks/fastcdc.ts';
 import type { Measurement, Row } from '../row.ts';
 import { startCache } from './cache-process.ts';
 import { content, LIBRARIES, milliseconds } from './nix-closure.ts';

@@ -8,7 +8,7 @@ import {
   queryClosure,
   type StorePath,
 } from '@nex-nix/nix';
-import { call, callOnce, noService } from './call.ts';
+import { call, callOnce, noService } from './protocol/call.ts';
 import {
   type CachePath,
   type CachePin,
@@ -29,18 +29,25 @@ import { pushUnbroken } from './care/push-unbroken.ts';
 import type { RemoveReport } from './care/removal.ts';
 import { reportDamage } from './care/report-damage.ts';
 import { type CacheVerifyOptions, type CacheVerifyReport, verifyCache } from './care/verify.ts';
-import { readChunks } from './chunk-store.ts';
-import { pathNotFound } from './closure.ts';
-import { decodeEntries, decodeEntry, type DecodedEntry } from './entry.ts';
-import { type JetStream, openJetStream } from './jetstream.ts';
-import type { LocalChunks } from './local-chunks.ts';
-import { ManifestCache } from './manifest-cache.ts';
-import type { Manifest } from './manifest.ts';
-import { isNotEnabled, noJetStream, serverName, toCacheError } from './nats-errors.ts';
-import { requirePayload } from './payload.ts';
-import { type About, type CacheStat, decodeJson, encodePaths, PATHS_PER_REQUEST, SUBJECTS } from './protocol.ts';
-import type { PushOptions, PushReport } from './push.ts';
-import { SharedChunks } from './shared-chunks.ts';
+import { readChunks } from './chunks/chunk-store.ts';
+import { pathNotFound } from './service/closure.ts';
+import { decodeEntries, decodeEntry, type DecodedEntry } from './manifests/entry.ts';
+import { type JetStream, openJetStream } from './jetstream/jetstream.ts';
+import type { LocalChunks } from './chunks/local-chunks.ts';
+import { ManifestCache } from './manifests/manifest-cache.ts';
+import type { Manifest } from './manifests/manifest.ts';
+import { isNotEnabled, noJetStream, serverName, toCacheError } from './jetstream/nats-errors.ts';
+import { requirePayload } from './jetstream/payload.ts';
+import {
+  type About,
+  type CacheStat,
+  decodeJson,
+  encodePaths,
+  PATHS_PER_REQUEST,
+  SUBJECTS,
+} from './protocol/protocol.ts';
+import type { PushOptions, PushReport } from './push/push.ts';
+import { SharedChunks } from './chunks/shared-chunks.ts';
 
 interface SignalOptions {
   signal?: AbortSignal | undefined;

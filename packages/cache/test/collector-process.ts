@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect } from '@nats-io/transport-node';
 import { collectGarbage } from '../src/care/collector.ts';
-import { openJetStream } from '../src/jetstream.ts';
+import { openJetStream } from '../src/jetstream/jetstream.ts';
 
 // A collection in a process of its own, which kills itself: `node collector-process.ts <url> <pattern> <count> <before|after>`.
 // It dies when it sends the count-th message whose "subject body" matches the pattern, before that or once it was answered.

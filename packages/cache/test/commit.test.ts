@@ -2,14 +2,14 @@ import type { NatsConnection } from '@nats-io/nats-core';
 import { generateSecretKey, type PathInfo, parseStorePath, signPathInfo } from '@nex-nix/nix';
 import { describeWith } from '@nex-nix/test-kit';
 import { expect, it } from 'vitest';
-import { callOnce } from '../src/call.ts';
-import { chunkIdOf } from '../src/chunk-id.ts';
-import { putChunk } from '../src/chunk-store.ts';
-import { encodeEntries, makeEntry } from '../src/entry.ts';
-import { openJetStream } from '../src/jetstream.ts';
-import type { Manifest } from '../src/manifest.ts';
-import { SUBJECTS } from '../src/protocol.ts';
-import { Compressor } from '../src/zstd.ts';
+import { callOnce } from '../src/protocol/call.ts';
+import { chunkIdOf } from '../src/chunks/chunk-id.ts';
+import { putChunk } from '../src/chunks/chunk-store.ts';
+import { encodeEntries, makeEntry } from '../src/manifests/entry.ts';
+import { openJetStream } from '../src/jetstream/jetstream.ts';
+import type { Manifest } from '../src/manifests/manifest.ts';
+import { SUBJECTS } from '../src/protocol/protocol.ts';
+import { Compressor } from '../src/chunks/zstd.ts';
 import { noise, startCache, startService, type TestCache } from './fixture.ts';
 
 /** What a publisher that does as it likes sends. */

@@ -11,12 +11,12 @@ import { expect, it, vi } from 'vitest';
 import { claimPath } from '../src/care/claims.ts';
 import { Journal } from '../src/care/journal.ts';
 import { pathRecord } from '../src/care/path-record.ts';
-import { chunkIdOf } from '../src/chunk-id.ts';
-import { putChunk } from '../src/chunk-store.ts';
-import { decodeEntry, makeEntry } from '../src/entry.ts';
-import { openJetStream } from '../src/jetstream.ts';
-import { mapOrdered } from '../src/map-ordered.ts';
-import { Compressor } from '../src/zstd.ts';
+import { chunkIdOf } from '../src/chunks/chunk-id.ts';
+import { putChunk } from '../src/chunks/chunk-store.ts';
+import { decodeEntry, makeEntry } from '../src/manifests/entry.ts';
+import { openJetStream } from '../src/jetstream/jetstream.ts';
+import { mapOrdered } from '../src/tasks/map-ordered.ts';
+import { Compressor } from '../src/chunks/zstd.ts';
 import { addClosure, noise, startCache, startService, type TestCache, TreeSource } from './fixture.ts';
 
 vi.setConfig({ testTimeout: 120_000 });

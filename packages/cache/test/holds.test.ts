@@ -8,12 +8,12 @@ import { claimPath } from '../src/care/claims.ts';
 import { holdManifest } from '../src/care/holds.ts';
 import { Journal } from '../src/care/journal.ts';
 import { pathRecord } from '../src/care/path-record.ts';
-import { chunkIdOf } from '../src/chunk-id.ts';
-import { putChunk } from '../src/chunk-store.ts';
-import { decodeEntry, makeEntry } from '../src/entry.ts';
-import { openJetStream } from '../src/jetstream.ts';
-import { encodeManifest } from '../src/manifest.ts';
-import { Compressor } from '../src/zstd.ts';
+import { chunkIdOf } from '../src/chunks/chunk-id.ts';
+import { putChunk } from '../src/chunks/chunk-store.ts';
+import { decodeEntry, makeEntry } from '../src/manifests/entry.ts';
+import { openJetStream } from '../src/jetstream/jetstream.ts';
+import { encodeManifest } from '../src/manifests/manifest.ts';
+import { Compressor } from '../src/chunks/zstd.ts';
 import { chunkIds, deleteChunk } from './damage-tools.ts';
 import { noise, startCache, startService, type TestCache } from './fixture.ts';
 

@@ -5,16 +5,16 @@ import { Kvm } from '@nats-io/kv';
 import { copyClosure, LocalStore, type PathInfo, type StorePath, storePathHash } from '@nex-nix/nix';
 import { describeWith, tempDir } from '@nex-nix/test-kit';
 import { expect, it } from 'vitest';
-import { callOnce } from '../src/call.ts';
-import { chunkIdOf } from '../src/chunk-id.ts';
-import { putChunk } from '../src/chunk-store.ts';
-import { encodeEntries, makeEntry } from '../src/entry.ts';
-import { cutChunks } from '../src/fastcdc.ts';
-import { openJetStream } from '../src/jetstream.ts';
-import { type ChunkRef, decodeManifest, type Manifest } from '../src/manifest.ts';
-import { Normaliser } from '../src/normalise.ts';
-import { SUBJECTS } from '../src/protocol.ts';
-import { Compressor } from '../src/zstd.ts';
+import { callOnce } from '../src/protocol/call.ts';
+import { chunkIdOf } from '../src/chunks/chunk-id.ts';
+import { putChunk } from '../src/chunks/chunk-store.ts';
+import { encodeEntries, makeEntry } from '../src/manifests/entry.ts';
+import { cutChunks } from '../src/chunks/fastcdc.ts';
+import { openJetStream } from '../src/jetstream/jetstream.ts';
+import { type ChunkRef, decodeManifest, type Manifest } from '../src/manifests/manifest.ts';
+import { Normaliser } from '../src/manifests/normalise.ts';
+import { SUBJECTS } from '../src/protocol/protocol.ts';
+import { Compressor } from '../src/chunks/zstd.ts';
 import { noise, startCache, type TestCache } from './fixture.ts';
 
 /** A library and an application that mentions it and itself, as a build would with this name in its hashes. */

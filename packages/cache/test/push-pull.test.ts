@@ -4,7 +4,7 @@ import type { PushProgress } from '@nex-nix/cache';
 import { copyClosure, LocalStore, parseStorePath, requireTrust, type StorePath } from '@nex-nix/nix';
 import { describeWith, tempDir } from '@nex-nix/test-kit';
 import { expect, it } from 'vitest';
-import { SUBJECTS } from '../src/protocol.ts';
+import { SUBJECTS } from '../src/protocol/protocol.ts';
 import { addClosure, noise, startCache } from './fixture.ts';
 
 describeWith(['nats-server'], 'push and pull', () => {

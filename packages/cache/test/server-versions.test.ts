@@ -3,9 +3,9 @@ import { Empty, headers, type NatsConnection, NoRespondersError } from '@nats-io
 import { storePathHash } from '@nex-nix/nix';
 import { describeWith, startNatsServer, type TestNatsServer } from '@nex-nix/test-kit';
 import { describe, expect, it } from 'vitest';
-import { answersBatches, getBatch, getEach } from '../src/direct-get.ts';
-import { openJetStream } from '../src/jetstream.ts';
-import { lastMessages } from '../src/last-messages.ts';
+import { answersBatches, getBatch, getEach } from '../src/jetstream/direct-get.ts';
+import { openJetStream } from '../src/jetstream/jetstream.ts';
+import { lastMessages } from '../src/jetstream/last-messages.ts';
 import { addClosure, noise, startCache } from './fixture.ts';
 
 const STREAM = 'NUMBERS';

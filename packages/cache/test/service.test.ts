@@ -4,12 +4,12 @@ import { CacheService, NatsCache, type PushProgress } from '@nex-nix/cache';
 import { copyClosure, formatPublicKey, generateSecretKey, LocalStore, publicKeyOf } from '@nex-nix/nix';
 import { describeWith, startNatsServer, tempDir } from '@nex-nix/test-kit';
 import { expect, it } from 'vitest';
-import { callOnce } from '../src/call.ts';
-import { chunkIdOf, packChunkIds } from '../src/chunk-id.ts';
-import { putChunk } from '../src/chunk-store.ts';
-import { openJetStream } from '../src/jetstream.ts';
-import { SUBJECTS } from '../src/protocol.ts';
-import { Compressor } from '../src/zstd.ts';
+import { callOnce } from '../src/protocol/call.ts';
+import { chunkIdOf, packChunkIds } from '../src/chunks/chunk-id.ts';
+import { putChunk } from '../src/chunks/chunk-store.ts';
+import { openJetStream } from '../src/jetstream/jetstream.ts';
+import { SUBJECTS } from '../src/protocol/protocol.ts';
+import { Compressor } from '../src/chunks/zstd.ts';
 import { addClosure, noise, startCache, startService } from './fixture.ts';
 
 const secretKey = generateSecretKey('test-cache-1');

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { SignalOptions, StorePath } from '@nex-nix/nix';
-import { call } from '../call.ts';
-import { readNarInfo } from '../entry.ts';
-import type { JetStream } from '../jetstream.ts';
-import { decodeJson, encodePaths, SUBJECTS } from '../protocol.ts';
+import { call } from '../protocol/call.ts';
+import { readNarInfo } from '../manifests/entry.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
+import { decodeJson, encodePaths, SUBJECTS } from '../protocol/protocol.ts';
 import type { CollectionProgress } from './collection-lock.ts';
 import type { CollectionRequest, GarbageReport } from './collector.ts';
 import type { PathPage } from './path-page.ts';

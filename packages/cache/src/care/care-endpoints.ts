@@ -1,11 +1,11 @@
 import type { ServiceMsg } from '@nats-io/services';
 import { parseStorePath } from '@nex-nix/nix';
-import type { Answer } from '../answer.ts';
-import type { ChunkId } from '../chunk-id.ts';
-import type { CommitContext } from '../commit.ts';
+import type { Answer } from '../service/answer.ts';
+import type { ChunkId } from '../chunks/chunk-id.ts';
+import type { CommitContext } from '../service/commit.ts';
 import { CacheError } from '../errors.ts';
-import { decodeJson, decodePaths } from '../protocol.ts';
-import { Semaphore } from '../semaphore.ts';
+import { decodeJson, decodePaths } from '../protocol/protocol.ts';
+import { Semaphore } from '../tasks/semaphore.ts';
 import { collectionProgress } from './collection-lock.ts';
 import { collectGarbage, type CollectionRequest, DEFAULT_GRACE_MS } from './collector.ts';
 import { announceLost, checkChunks, type DamagedChunk, readChunkIds } from './damage.ts';

@@ -1,8 +1,8 @@
 import type { StorePath } from '@nex-nix/nix';
-import { call } from '../call.ts';
-import type { ChunkId } from '../chunk-id.ts';
-import type { JetStream } from '../jetstream.ts';
-import { decodeJson, SUBJECTS } from '../protocol.ts';
+import { call } from '../protocol/call.ts';
+import type { ChunkId } from '../chunks/chunk-id.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
+import { decodeJson, SUBJECTS } from '../protocol/protocol.ts';
 import type { DamagedChunk } from './damage.ts';
 
 /**

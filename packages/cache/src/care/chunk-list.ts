@@ -1,7 +1,7 @@
-import { abortable } from '../abortable.ts';
-import { type ChunkId, isChunkId } from '../chunk-id.ts';
-import { attempt, type JetStream } from '../jetstream.ts';
-import { CHUNK_STREAM, CHUNK_SUBJECTS, lastToken } from '../layout.ts';
+import { abortable } from '../tasks/abortable.ts';
+import { type ChunkId, isChunkId } from '../chunks/chunk-id.ts';
+import { attempt, type JetStream } from '../jetstream/jetstream.ts';
+import { CHUNK_STREAM, CHUNK_SUBJECTS, lastToken } from '../jetstream/layout.ts';
 import { leaderMessage } from './leader.ts';
 
 /** A stored chunk without its content. */

@@ -1,9 +1,9 @@
 import { type NarInfo, type StorePath, storePathHash } from '@nex-nix/nix';
-import { type DecodedEntry, encodeEntries, type Entry } from '../entry.ts';
+import { type DecodedEntry, encodeEntries, type Entry } from '../manifests/entry.ts';
 import { CacheError } from '../errors.ts';
-import type { JetStream } from '../jetstream.ts';
-import { narHashDigits } from '../layout.ts';
-import { maxBody } from '../payload.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
+import { narHashDigits } from '../jetstream/layout.ts';
+import { maxBody } from '../jetstream/payload.ts';
 import { isDoomed, type Needed } from './doomed.ts';
 import { storeHold } from './holds.ts';
 import { Journal } from './journal.ts';

@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { abortable } from '../abortable.ts';
+import { abortable } from '../tasks/abortable.ts';
 import { CacheError } from '../errors.ts';
-import type { JetStream } from '../jetstream.ts';
-import { CARE_STREAM, careSubject, KV_OPERATION_HEADER } from '../layout.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
+import { CARE_STREAM, careSubject, KV_OPERATION_HEADER } from '../jetstream/layout.ts';
 import { deleteMessage, leaderMessage, type LeaderMessage, replaceMessage } from './leader.ts';
 
 /** How far a collection is. */

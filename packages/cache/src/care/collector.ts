@@ -1,7 +1,7 @@
-import type { JetStream } from '../jetstream.ts';
-import { CARE_STREAM, NARINFO_STREAM, narHashDigits } from '../layout.ts';
-import { mapOrdered } from '../map-ordered.ts';
-import type { ChunkId } from '../chunk-id.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
+import { CARE_STREAM, NARINFO_STREAM, narHashDigits } from '../jetstream/layout.ts';
+import { mapOrdered } from '../tasks/map-ordered.ts';
+import type { ChunkId } from '../chunks/chunk-id.ts';
 import { type StoredChunk, storedChunks } from './chunk-list.ts';
 import { CollectionLock } from './collection-lock.ts';
 import { type Doomed, DOOMED_AT_ONCE, type DoomedMessage, spare } from './doomed.ts';

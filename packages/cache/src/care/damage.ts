@@ -1,13 +1,13 @@
 import type { StorePath } from '@nex-nix/nix';
-import { type ChunkId, chunkIdOf, isChunkId, packChunkIds } from '../chunk-id.ts';
-import type { CommitContext } from '../commit.ts';
-import { decodeEntry } from '../entry.ts';
+import { type ChunkId, chunkIdOf, isChunkId, packChunkIds } from '../chunks/chunk-id.ts';
+import type { CommitContext } from '../service/commit.ts';
+import { decodeEntry } from '../manifests/entry.ts';
 import { CacheError } from '../errors.ts';
-import { MAX_CHUNK_SIZE } from '../fastcdc.ts';
-import { attempt, type JetStream, lastMessage, type StoredMessage, type Task } from '../jetstream.ts';
-import { CHUNK_STREAM, chunkSubject, CODEC_HEADER, DELETED_SUBJECT, LOST_SUBJECT } from '../layout.ts';
-import { mapOrdered } from '../map-ordered.ts';
-import { decompress } from '../zstd.ts';
+import { MAX_CHUNK_SIZE } from '../chunks/fastcdc.ts';
+import { attempt, type JetStream, lastMessage, type StoredMessage, type Task } from '../jetstream/jetstream.ts';
+import { CHUNK_STREAM, chunkSubject, CODEC_HEADER, DELETED_SUBJECT, LOST_SUBJECT } from '../jetstream/layout.ts';
+import { mapOrdered } from '../tasks/map-ordered.ts';
+import { decompress } from '../chunks/zstd.ts';
 import { deleteMessage, leaderMessage } from './leader.ts';
 
 /** A chunk that is not what it should be. One that was corrupt has been deleted, so that it can be stored again. */

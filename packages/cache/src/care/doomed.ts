@@ -1,11 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { StreamInfo } from '@nats-io/jetstream';
-import { abortable } from '../abortable.ts';
-import { type ChunkId, packChunkIds } from '../chunk-id.ts';
+import { abortable } from '../tasks/abortable.ts';
+import { type ChunkId, packChunkIds } from '../chunks/chunk-id.ts';
 import { CacheError } from '../errors.ts';
-import { attempt, type JetStream } from '../jetstream.ts';
-import { CHUNK_STREAM, DELETED_SUBJECT, MANIFEST_STREAM, NARINFO_STREAM } from '../layout.ts';
-import { mapOrdered } from '../map-ordered.ts';
+import { attempt, type JetStream } from '../jetstream/jetstream.ts';
+import { CHUNK_STREAM, DELETED_SUBJECT, MANIFEST_STREAM, NARINFO_STREAM } from '../jetstream/layout.ts';
+import { mapOrdered } from '../tasks/map-ordered.ts';
 import { deleteMessage, leaderMessage } from './leader.ts';
 import { decodeRecord, storeRemoval } from './path-record.ts';
 

@@ -1,9 +1,9 @@
 import type { Subscription } from '@nats-io/nats-core';
 import { type PathSource, parseStorePath, type StorePath } from '@nex-nix/nix';
-import { type ChunkId, isChunkId } from '../chunk-id.ts';
-import type { JetStream } from '../jetstream.ts';
-import { LOST_SUBJECT } from '../layout.ts';
-import type { Logger } from '../logger.ts';
+import { type ChunkId, isChunkId } from '../chunks/chunk-id.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
+import { LOST_SUBJECT } from '../jetstream/layout.ts';
+import type { Logger } from '../service/logger.ts';
 import { check } from './check.ts';
 import { CHECKS_PER_REQUEST, type LostChunk } from './damage.ts';
 import { reseed } from './reseed.ts';

@@ -1,9 +1,9 @@
 import { type NarHash, type StorePath, storePathHash } from '@nex-nix/nix';
-import type { ChunkId } from '../chunk-id.ts';
+import type { ChunkId } from '../chunks/chunk-id.ts';
 import { CacheError } from '../errors.ts';
-import type { JetStream } from '../jetstream.ts';
-import { lastToken, MANIFEST_STREAM, MANIFEST_SUBJECTS, narHashDigits } from '../layout.ts';
-import { decodeManifest } from '../manifest.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
+import { lastToken, MANIFEST_STREAM, MANIFEST_SUBJECTS, narHashDigits } from '../jetstream/layout.ts';
+import { decodeManifest } from '../manifests/manifest.ts';
 import { leaderMessage, leaderMessages } from './leader.ts';
 import { CLAIM_LIFETIME_MS } from './claims.ts';
 import { type Hold, readHolds } from './holds.ts';

@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { abortable } from '../abortable.ts';
+import { abortable } from '../tasks/abortable.ts';
 import { CacheError } from '../errors.ts';
-import type { JetStream, Task } from '../jetstream.ts';
-import { CARE_STREAM, careSubject } from '../layout.ts';
+import type { JetStream, Task } from '../jetstream/jetstream.ts';
+import { CARE_STREAM, careSubject } from '../jetstream/layout.ts';
 import { deleteItems, type Doomed } from './doomed.ts';
 import { leaderMessage, replaceMessage } from './leader.ts';
 

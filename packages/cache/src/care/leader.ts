@@ -1,7 +1,7 @@
 import { JetStreamApiError, type StoredMsg } from '@nats-io/jetstream';
 import { headers as newHeaders, type MsgHdrs } from '@nats-io/nats-core';
-import { attempt, type JetStream, type StoredMessage, type Task } from '../jetstream.ts';
-import { isAlreadyStored, isNoMessage } from '../nats-errors.ts';
+import { attempt, type JetStream, type StoredMessage, type Task } from '../jetstream/jetstream.ts';
+import { isAlreadyStored, isNoMessage } from '../jetstream/nats-errors.ts';
 
 /** A stored message and what it is stored under. */
 export interface LeaderMessage extends StoredMessage {

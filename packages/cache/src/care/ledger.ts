@@ -1,6 +1,6 @@
-import type { JetStream } from '../jetstream.ts';
-import { NARINFO_STREAM } from '../layout.ts';
-import { attempt } from '../jetstream.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
+import { NARINFO_STREAM } from '../jetstream/layout.ts';
+import { attempt } from '../jetstream/jetstream.ts';
 import { pathRecords } from './path-record.ts';
 
 /** How many paths are listed, and the sum of their NARs. Reads all once, then what has changed. */

@@ -1,6 +1,6 @@
 import { CacheError } from '../errors.ts';
-import type { JetStream } from '../jetstream.ts';
-import { NARINFO_STREAM, NARINFO_SUBJECTS } from '../layout.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
+import { NARINFO_STREAM, NARINFO_SUBJECTS } from '../jetstream/layout.ts';
 import { leaderMessage } from './leader.ts';
 import { decodeRecord } from './path-record.ts';
 

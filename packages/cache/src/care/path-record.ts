@@ -1,8 +1,21 @@
 import type { NarInfo, StorePath } from '@nex-nix/nix';
-import { decodeEntries, type DecodedEntry, decodeEntry, encodeEntries, type Entry, readNarInfo } from '../entry.ts';
+import {
+  decodeEntries,
+  type DecodedEntry,
+  decodeEntry,
+  encodeEntries,
+  type Entry,
+  readNarInfo,
+} from '../manifests/entry.ts';
 import { CacheError } from '../errors.ts';
-import type { JetStream, Task } from '../jetstream.ts';
-import { KV_OPERATION_HEADER, lastToken, NARINFO_STREAM, NARINFO_SUBJECTS, narInfoSubject } from '../layout.ts';
+import type { JetStream, Task } from '../jetstream/jetstream.ts';
+import {
+  KV_OPERATION_HEADER,
+  lastToken,
+  NARINFO_STREAM,
+  NARINFO_SUBJECTS,
+  narInfoSubject,
+} from '../jetstream/layout.ts';
 import { leaderMessage, type LeaderMessage, leaderMessages, replaceMessage } from './leader.ts';
 
 /**

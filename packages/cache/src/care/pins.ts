@@ -1,9 +1,9 @@
 import { parseStorePath, type StorePath, storePathHash } from '@nex-nix/nix';
-import { pathNotFound } from '../closure.ts';
+import { pathNotFound } from '../service/closure.ts';
 import { CacheError } from '../errors.ts';
-import type { IndexStore } from '../index-store.ts';
-import type { JetStream, Task } from '../jetstream.ts';
-import { KV_OPERATION_HEADER, PIN_STREAM, PIN_SUBJECTS, pinSubject } from '../layout.ts';
+import type { IndexStore } from '../service/index-store.ts';
+import type { JetStream, Task } from '../jetstream/jetstream.ts';
+import { KV_OPERATION_HEADER, PIN_STREAM, PIN_SUBJECTS, pinSubject } from '../jetstream/layout.ts';
 import { Journal } from './journal.ts';
 import { leaderMessage, type LeaderMessage, leaderMessages, replaceMessage } from './leader.ts';
 

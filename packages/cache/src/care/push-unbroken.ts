@@ -1,9 +1,9 @@
 import type { PathSource, StorePath } from '@nex-nix/nix';
-import { call } from '../call.ts';
+import { call } from '../protocol/call.ts';
 import { CacheError } from '../errors.ts';
-import type { JetStream } from '../jetstream.ts';
-import { encodePaths, PATHS_PER_REQUEST, SUBJECTS } from '../protocol.ts';
-import { type PushAgainOptions, pushClosure, type PushReport } from '../push.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
+import { encodePaths, PATHS_PER_REQUEST, SUBJECTS } from '../protocol/protocol.ts';
+import { type PushAgainOptions, pushClosure, type PushReport } from '../push/push.ts';
 
 /** Collections that one push gets over. */
 const ATTEMPTS = 10;

@@ -1,7 +1,7 @@
 import { type StorePath, storePathHash } from '@nex-nix/nix';
-import { pathNotFound } from '../closure.ts';
+import { pathNotFound } from '../service/closure.ts';
 import { CacheError } from '../errors.ts';
-import type { JetStream } from '../jetstream.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
 import { type Doomed, DOOMED_AT_ONCE, spare } from './doomed.ts';
 import { Inventory } from './inventory.ts';
 import { Journal } from './journal.ts';

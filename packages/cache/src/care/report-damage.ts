@@ -1,7 +1,7 @@
 import type { StorePath } from '@nex-nix/nix';
-import { isChunkId } from '../chunk-id.ts';
+import { isChunkId } from '../chunks/chunk-id.ts';
 import { CacheError } from '../errors.ts';
-import type { JetStream } from '../jetstream.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
 import { check } from './check.ts';
 
 /**

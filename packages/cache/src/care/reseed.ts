@@ -1,15 +1,15 @@
 import type { PathSource, StorePath } from '@nex-nix/nix';
-import { call } from '../call.ts';
-import { type ChunkId, chunkIdOf } from '../chunk-id.ts';
-import { putChunk } from '../chunk-store.ts';
-import { decodeEntries, decodeEntry } from '../entry.ts';
-import { HASH_PART_SIZE } from '../hash-scanner.ts';
-import type { JetStream } from '../jetstream.ts';
-import type { Manifest } from '../manifest.ts';
-import { mapOrdered } from '../map-ordered.ts';
-import { decodeMentions } from '../mentions.ts';
-import { encodePaths, SUBJECTS } from '../protocol.ts';
-import { Compressor } from '../zstd.ts';
+import { call } from '../protocol/call.ts';
+import { type ChunkId, chunkIdOf } from '../chunks/chunk-id.ts';
+import { putChunk } from '../chunks/chunk-store.ts';
+import { decodeEntries, decodeEntry } from '../manifests/entry.ts';
+import { HASH_PART_SIZE } from '../manifests/hash-scanner.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
+import type { Manifest } from '../manifests/manifest.ts';
+import { mapOrdered } from '../tasks/map-ordered.ts';
+import { decodeMentions } from '../manifests/mentions.ts';
+import { encodePaths, SUBJECTS } from '../protocol/protocol.ts';
+import { Compressor } from '../chunks/zstd.ts';
 import { check } from './check.ts';
 import { CHECKS_PER_REQUEST } from './damage.ts';
 

@@ -1,6 +1,6 @@
 import { storePathHash } from '@nex-nix/nix';
-import type { ChunkId } from '../chunk-id.ts';
-import { narHashDigits } from '../layout.ts';
+import type { ChunkId } from '../chunks/chunk-id.ts';
+import { narHashDigits } from '../jetstream/layout.ts';
 import type { StoredChunk } from './chunk-list.ts';
 import type { Inventory } from './inventory.ts';
 import type { ListedRecord } from './path-record.ts';

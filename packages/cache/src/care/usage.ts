@@ -1,6 +1,6 @@
 import { type StorePath, storePathHash } from '@nex-nix/nix';
-import type { JetStream } from '../jetstream.ts';
-import { CARE_STREAM, careSubject, lastToken } from '../layout.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
+import { CARE_STREAM, careSubject, lastToken } from '../jetstream/layout.ts';
 import { leaderMessages } from './leader.ts';
 
 /** The use of a path is written down at most this often. */

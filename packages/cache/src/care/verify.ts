@@ -1,10 +1,10 @@
 import type { PathSource, SignalOptions, StorePath } from '@nex-nix/nix';
-import { call } from '../call.ts';
-import type { ChunkId } from '../chunk-id.ts';
-import { decodeEntries, decodeEntry, type DecodedEntry } from '../entry.ts';
+import { call } from '../protocol/call.ts';
+import type { ChunkId } from '../chunks/chunk-id.ts';
+import { decodeEntries, decodeEntry, type DecodedEntry } from '../manifests/entry.ts';
 import { CacheError } from '../errors.ts';
-import type { JetStream } from '../jetstream.ts';
-import { encodePaths, SUBJECTS } from '../protocol.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
+import { encodePaths, SUBJECTS } from '../protocol/protocol.ts';
 import { listPaths } from './care-client.ts';
 import { check } from './check.ts';
 import { CHECKS_PER_REQUEST, type DamagedChunk } from './damage.ts';

@@ -1,10 +1,10 @@
 import type { PublicKey } from '@nex-nix/nix';
-import { pathNotFound } from '../closure.ts';
-import { cacheNarInfo, readNarInfo } from '../entry.ts';
+import { pathNotFound } from '../service/closure.ts';
+import { cacheNarInfo, readNarInfo } from '../manifests/entry.ts';
 import { CacheError } from '../errors.ts';
-import type { IndexStore } from '../index-store.ts';
-import type { CommitOutcome } from '../protocol.ts';
-import { requireSameContent } from '../same-content.ts';
+import type { IndexStore } from '../service/index-store.ts';
+import type { CommitOutcome } from '../protocol/protocol.ts';
+import { requireSameContent } from '../service/same-content.ts';
 
 /** More than anybody has keys; each costs every reader of the path about 100 bytes. */
 const MAX_SIGNATURES = 64;

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { abortable } from '../abortable.ts';
+import { abortable } from '../tasks/abortable.ts';
 import { Refusal } from './refusal.ts';
 
 /**

@@ -1,9 +1,9 @@
 import { promisify } from 'node:util';
 import { zstdCompress, zstdDecompress } from 'node:zlib';
 import { type StorePath, storePathBaseName } from '@nex-nix/nix';
-import { attempt, type JetStream, lastMessage } from '../jetstream.ts';
-import { LOG_STREAM, logSubject } from '../layout.ts';
-import { maxBody } from '../payload.ts';
+import { attempt, type JetStream, lastMessage } from '../jetstream/jetstream.ts';
+import { LOG_STREAM, logSubject } from '../jetstream/layout.ts';
+import { maxBody } from '../jetstream/payload.ts';
 import { Refusal } from './refusal.ts';
 
 /** Bytes that a build log may have, uncompressed. */

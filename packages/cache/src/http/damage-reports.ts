@@ -3,10 +3,10 @@ import { check } from '../care/check.ts';
 import { listPaths } from '../care/care-client.ts';
 import { CHECKS_PER_REQUEST } from '../care/damage.ts';
 import { CacheError, type CacheErrorCode } from '../errors.ts';
-import type { JetStream } from '../jetstream.ts';
-import type { Logger } from '../logger.ts';
-import type { Manifest } from '../manifest.ts';
-import { Semaphore } from '../semaphore.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
+import type { Logger } from '../service/logger.ts';
+import type { Manifest } from '../manifests/manifest.ts';
+import { Semaphore } from '../tasks/semaphore.ts';
 import type { KnownNar } from './nar-index.ts';
 
 const CODES: ReadonlySet<CacheErrorCode> = new Set([

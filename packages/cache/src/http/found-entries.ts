@@ -1,6 +1,6 @@
 import type { StorePath } from '@nex-nix/nix';
-import type { Entry } from '../entry.ts';
-import type { IndexStore } from '../index-store.ts';
+import type { Entry } from '../manifests/entry.ts';
+import type { IndexStore } from '../service/index-store.ts';
 
 /** The entries of the paths with these hash parts that the cache has, in the same order; `note` is told of each. */
 export async function* foundEntries(

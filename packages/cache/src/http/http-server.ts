@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import type { NatsConnection } from '@nats-io/nats-core';
 import type { PublicKey } from '@nex-nix/nix';
 import { CacheError } from '../errors.ts';
-import type { Logger } from '../logger.ts';
+import type { Logger } from '../service/logger.ts';
 import { NatsCache } from '../nats-cache.ts';
 import type { AccessOptions } from './authorization.ts';
 import { Door } from './door.ts';

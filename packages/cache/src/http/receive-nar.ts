@@ -7,11 +7,11 @@ import {
   type NarParserOptions,
   type NarVisitor,
 } from '@nex-nix/nix';
-import { ChunkUploader } from '../chunk-uploader.ts';
-import { cutChunks } from '../fastcdc.ts';
-import type { JetStream } from '../jetstream.ts';
-import type { ChunkRef } from '../manifest.ts';
-import { releaseMemory } from '../own-memory.ts';
+import { ChunkUploader } from '../push/chunk-uploader.ts';
+import { cutChunks } from '../chunks/fastcdc.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
+import type { ChunkRef } from '../manifests/manifest.ts';
+import { releaseMemory } from '../tasks/own-memory.ts';
 import { Refusal } from './refusal.ts';
 import type { Compression, NarFile } from './routes.ts';
 import type { UploadAlias } from './upload-aliases.ts';

@@ -1,9 +1,9 @@
 import { type NarInfo, NixError, parseNarInfo, storePathHash } from '@nex-nix/nix';
-import { call } from '../call.ts';
-import { cacheNarInfo, encodeEntries, makeEntry } from '../entry.ts';
+import { call } from '../protocol/call.ts';
+import { cacheNarInfo, encodeEntries, makeEntry } from '../manifests/entry.ts';
 import { CacheError } from '../errors.ts';
-import type { JetStream } from '../jetstream.ts';
-import { SUBJECTS } from '../protocol.ts';
+import type { JetStream } from '../jetstream/jetstream.ts';
+import { SUBJECTS } from '../protocol/protocol.ts';
 import { checkManifest } from './damage-reports.ts';
 import type { KnownNar, NarIndex } from './nar-index.ts';
 import { Refusal } from './refusal.ts';

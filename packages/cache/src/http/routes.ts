@@ -1,5 +1,5 @@
 import { NixError, storePathFromBaseName, type StorePath } from '@nex-nix/nix';
-import { isHashPart } from '../protocol.ts';
+import { isHashPart } from '../protocol/protocol.ts';
 
 /** How the file of a NAR is compressed, as narinfos call it. */
 export type Compression = (typeof KINDS)[number];

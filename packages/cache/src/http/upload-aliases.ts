@@ -1,9 +1,9 @@
 import { headers as newHeaders } from '@nats-io/nats-core';
 import { CacheError } from '../errors.ts';
-import { attempt, type JetStream, lastMessage } from '../jetstream.ts';
-import { ALIAS_STREAM, aliasSubject, KV_OPERATION_HEADER } from '../layout.ts';
-import { decodeManifest, encodeManifest, type Manifest } from '../manifest.ts';
-import { maxBody } from '../payload.ts';
+import { attempt, type JetStream, lastMessage } from '../jetstream/jetstream.ts';
+import { ALIAS_STREAM, aliasSubject, KV_OPERATION_HEADER } from '../jetstream/layout.ts';
+import { decodeManifest, encodeManifest, type Manifest } from '../manifests/manifest.ts';
+import { maxBody } from '../jetstream/payload.ts';
 import { type Compression, isCompression } from './routes.ts';
 
 /** What a file that was uploaded holds, and how it is compressed. */

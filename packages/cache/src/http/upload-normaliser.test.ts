@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { decodeMentions } from '../mentions.ts';
+import { decodeMentions } from '../manifests/mentions.ts';
 import { UploadNormaliser } from './upload-normaliser.ts';
 
 const hashes = (count: number) =>

@@ -1,6 +1,6 @@
 import { STORE_DIR } from '@nex-nix/nix';
-import { HASH_PART_SIZE } from '../hash-scanner.ts';
-import { encodeMentions, MAX_MENTIONS, type Mention, type Mentions } from '../mentions.ts';
+import { HASH_PART_SIZE } from '../manifests/hash-scanner.ts';
+import { encodeMentions, MAX_MENTIONS, type Mention, type Mentions } from '../manifests/mentions.ts';
 
 const PREFIX = Buffer.from(`${STORE_DIR}/`);
 /** What follows the hash part of a store path. */

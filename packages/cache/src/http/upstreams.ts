@@ -9,9 +9,9 @@ import {
   requireTrust,
   storePathHash,
 } from '@nex-nix/nix';
-import type { Logger } from '../logger.ts';
+import type { Logger } from '../service/logger.ts';
 import type { NatsCache } from '../nats-cache.ts';
-import { Semaphore } from '../semaphore.ts';
+import { Semaphore } from '../tasks/semaphore.ts';
 
 /** Binary caches that are asked for what this one lacks. */
 export interface UpstreamOptions {
