@@ -1,5 +1,4 @@
 import { type ChildProcess, execFile, fork } from 'node:child_process';
-import { createCipheriv } from 'node:crypto';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -7,6 +6,7 @@ import { promisify } from 'node:util';
 import { fileURLToPath } from 'node:url';
 import { startNatsServer, tempDir } from '@nex-nix/test-kit';
 import type { Measurement, Row } from '../row.ts';
+import { content } from './nix-closure.ts';
 
 const run = promisify(execFile);
 const PACKAGE = fileURLToPath(new URL('../../../packages/cache', import.meta.url));
@@ -21,7 +21,7 @@ export const rss: Row = {
     await run('tsc', ['-b', PACKAGE]);
     await using dir = await tempDir('nex-bench-');
     const file = join(dir.path, 'large');
-    await writeFile(file, noise());
+    await writeFile(file, programs());
     await using server = await startNatsServer();
     const service = start('serve', server.url);
     await once(service, 'message');
@@ -36,10 +36,9 @@ export const rss: Row = {
   },
 };
 
-/** 2 GiB that do not compress and do not repeat. */
-function* noise(): Generator<Buffer, void> {
-  const cipher = createCipheriv('aes-128-ctr', Buffer.alloc(16, 1), Buffer.alloc(16));
-  for (let at = 0; at < 2048; at++) yield cipher.update(Buffer.alloc(2 ** 20));
+/** 2 GiB that compress about as programs do, and do not repeat. */
+function* programs(): Generator<Buffer, void> {
+  for (let at = 0; at < 512; at++) yield content(4 * 2 ** 20, at);
 }
 
 function start(...args: readonly string[]): ChildProcess {

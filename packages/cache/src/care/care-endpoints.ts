@@ -2,7 +2,7 @@ import type { ServiceMsg } from '@nats-io/services';
 import { parseStorePath } from '@nex-nix/nix';
 import type { Answer } from '../service/answer.ts';
 import type { ChunkId } from '../chunks/chunk-id.ts';
-import type { CommitContext } from '../service/commit.ts';
+import type { ServiceContext } from '../service/service-context.ts';
 import { CacheError } from '../errors.ts';
 import { decodeJson, decodePaths } from '../protocol/protocol.ts';
 import { Semaphore } from '../tasks/semaphore.ts';
@@ -31,12 +31,12 @@ export class CareEndpoints {
   readonly care: Readonly<Record<string, CareHandler>>;
   readonly usage: Usage;
 
-  readonly #context: CommitContext;
+  readonly #context: ServiceContext;
   readonly #pins: PinStore;
   readonly #ledger: Ledger;
   readonly #checks = new Semaphore(CHECKS_AT_ONCE);
 
-  constructor(context: CommitContext) {
+  constructor(context: ServiceContext) {
     this.#context = context;
     this.#pins = new PinStore(context.jetstream, context.index);
     this.#ledger = new Ledger(context.jetstream);

@@ -1,6 +1,6 @@
 import type { StorePath } from '@nex-nix/nix';
 import { type ChunkId, chunkIdOf, isChunkId, packChunkIds } from '../chunks/chunk-id.ts';
-import type { CommitContext } from '../service/commit.ts';
+import type { ServiceContext } from '../service/service-context.ts';
 import { decodeEntry } from '../manifests/entry.ts';
 import { CacheError } from '../errors.ts';
 import { MAX_CHUNK_SIZE } from '../chunks/fastcdc.ts';
@@ -27,7 +27,7 @@ export const CHECKS_PER_REQUEST = 256;
 /** Chunks read at once. */
 const WINDOW = 8;
 
-type Context = Pick<CommitContext, 'jetstream' | 'index' | 'presence'>;
+type Context = Pick<ServiceContext, 'jetstream' | 'index' | 'presence'>;
 
 /** Reads chunks, and deletes those whose content does not have their name. Nobody but the bytes themselves is believed. */
 export async function checkChunks(

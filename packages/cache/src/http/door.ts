@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import type { NatsConnection } from '@nats-io/nats-core';
 import { decompress, formatNarInfo, formatNarListing, listNar, type NarInfo, STORE_DIR } from '@nex-nix/nix';
 import { hold } from '../care/holds.ts';
@@ -12,6 +12,7 @@ import { Compressor } from '../chunks/zstd.ts';
 import { type AccessOptions, authorize } from './authorization.ts';
 import { bodyOf, gather } from './body.ts';
 import { getLog, LOG_SIZE_MAX, putLog } from './build-logs.ts';
+import type { Exchange } from './exchange.ts';
 import { DamageReports, isDamage } from './damage-reports.ts';
 import { NarIndex } from './nar-index.ts';
 import { receiveNar } from './receive-nar.ts';
@@ -21,13 +22,6 @@ import { Refusal } from './refusal.ts';
 import { type Compression, isCompression, narFileName, type NarFile, type Route, routeOf } from './routes.ts';
 import { sendNar } from './send-nar.ts';
 import { type UpstreamOptions, Upstreams } from './upstreams.ts';
-
-/** A request and its answer. The signal ends both. */
-export interface Exchange {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-  readonly signal: AbortSignal;
-}
 
 interface DoorOptions extends AccessOptions {
   priority?: number | undefined;

@@ -1,6 +1,6 @@
 import { sendBody } from './body.ts';
 import { type ByteRange, parseRange } from './byte-range.ts';
-import type { Exchange } from './door.ts';
+import type { Exchange } from './exchange.ts';
 import { measuredContent, narContent, type NarContent, type NarReader } from './nar-content.ts';
 import type { KnownNar } from './nar-index.ts';
 import { Refusal } from './refusal.ts';

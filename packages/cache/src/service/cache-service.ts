@@ -14,7 +14,7 @@ import { Answer } from './answer.ts';
 import { packBits } from '../protocol/bitmap.ts';
 import { CHUNK_ID_SIZE, unpackChunkIds } from '../chunks/chunk-id.ts';
 import { closureEntries, knownEntries } from './closure.ts';
-import { type CommitContext, commitPath, listVerified, verifyPath } from './commit.ts';
+import { commitPath, listVerified, verifyPath } from './commit.ts';
 import { CareEndpoints } from '../care/care-endpoints.ts';
 import { decodeEntries, encodeEntries, type Entry } from '../manifests/entry.ts';
 import { CacheError } from '../errors.ts';
@@ -40,6 +40,7 @@ import {
   WRITE_GROUP,
 } from '../protocol/protocol.ts';
 import { Semaphore } from '../tasks/semaphore.ts';
+import type { ServiceContext } from './service-context.ts';
 import { createStreams, type StorageOptions } from '../jetstream/streams.ts';
 import { VERIFY_MEMORY } from './verify-content.ts';
 
@@ -58,7 +59,7 @@ type Handler = (request: ServiceMsg, answer: Answer, signal: AbortSignal) => Pro
  */
 export class CacheService implements AsyncDisposable {
   readonly publicKey: PublicKey;
-  readonly #context: CommitContext;
+  readonly #context: ServiceContext;
   readonly #care: CareEndpoints;
   readonly #logger: Logger | undefined;
   readonly #stopping = new AbortController();
@@ -97,7 +98,7 @@ export class CacheService implements AsyncDisposable {
     return service;
   }
 
-  private constructor(context: CommitContext, logger: Logger | undefined) {
+  private constructor(context: ServiceContext, logger: Logger | undefined) {
     this.#context = context;
     this.#care = new CareEndpoints(context);
     this.#logger = logger;

@@ -1,4 +1,4 @@
-import { checkTrust, type NarInfo, type PublicKey, type SecretKey, signPathInfo, type StorePath } from '@nex-nix/nix';
+import { checkTrust, type NarInfo, signPathInfo, type StorePath } from '@nex-nix/nix';
 import { claimPath } from '../care/claims.ts';
 import { cacheNarInfo, decodeEntry, type DecodedEntry, type Entry, readNarInfo } from '../manifests/entry.ts';
 import { CacheError } from '../errors.ts';
@@ -7,13 +7,8 @@ import { mapOrdered } from '../tasks/map-ordered.ts';
 import type { CommitOutcome, ListOutcome, Receipt, VerifiedPath, VerifyOutcome } from '../protocol/protocol.ts';
 import { isReceiptFor, makeReceipt } from './receipt.ts';
 import { requireSameContent } from './same-content.ts';
-import { storeManifest, type VerifyContext, verifyContent } from './verify-content.ts';
-
-/** What a commit needs of the service. */
-export interface CommitContext extends VerifyContext {
-  readonly secretKey: SecretKey;
-  readonly publicKey: PublicKey;
-}
+import type { ServiceContext } from './service-context.ts';
+import { storeManifest, verifyContent } from './verify-content.ts';
 
 /** References looked up at once. */
 const REFERENCE_WINDOW = 16;
@@ -33,7 +28,7 @@ interface Claim {
  *
  * May be repeated, also by several publishers and services at once.
  */
-export async function commitPath(context: CommitContext, entry: Entry, signal: AbortSignal): Promise<CommitOutcome> {
+export async function commitPath(context: ServiceContext, entry: Entry, signal: AbortSignal): Promise<CommitOutcome> {
   const decoded = decodeEntry(entry, 'commit');
   for (;;) {
     const claim = await claimVerified(context, { entry, decoded }, signal);
@@ -49,7 +44,7 @@ export async function commitPath(context: CommitContext, entry: Entry, signal: A
  * The first half of {@link commitPath}: all but the listing, so that the content of paths can be verified while what they refer
  * to is still coming. The second half is {@link listVerified}, by any service that has the same key.
  */
-export async function verifyPath(context: CommitContext, entry: Entry, signal: AbortSignal): Promise<VerifyOutcome> {
+export async function verifyPath(context: ServiceContext, entry: Entry, signal: AbortSignal): Promise<VerifyOutcome> {
   const decoded = decodeEntry(entry, 'verify');
   for (;;) {
     const claim = await claimVerified(context, { entry, decoded }, signal);
@@ -69,7 +64,7 @@ export async function verifyPath(context: CommitContext, entry: Entry, signal: A
  *   a path that it refers to.
  */
 export async function listVerified(
-  context: CommitContext,
+  context: ServiceContext,
   paths: readonly VerifiedPath[],
   signal: AbortSignal,
 ): Promise<ListOutcome[]> {
@@ -86,7 +81,7 @@ export async function listVerified(
 }
 
 async function listOne(
-  context: CommitContext,
+  context: ServiceContext,
   { info, receipt }: { info: NarInfo; receipt: Receipt },
   options: { before: readonly Promise<ListOutcome>[]; listed: ReadonlyMap<StorePath, unknown>; signal: AbortSignal },
 ): Promise<ListOutcome> {
@@ -100,7 +95,7 @@ async function listOne(
 
 /** Claims a path, verifies its content and stores its manifest; undefined when it is listed, and nothing is left to do. */
 async function claimVerified(
-  context: CommitContext,
+  context: ServiceContext,
   { entry, decoded }: { entry: Entry; decoded: DecodedEntry },
   signal: AbortSignal,
 ): Promise<Claim | undefined> {
@@ -119,7 +114,7 @@ async function claimVerified(
 }
 
 /** Whether a stored narinfo leaves nothing to do; throws when it is of other content. */
-function isDone({ publicKey }: CommitContext, { info: stored }: StoredNarInfo, info: NarInfo): boolean {
+function isDone({ publicKey }: ServiceContext, { info: stored }: StoredNarInfo, info: NarInfo): boolean {
   requireSameContent(stored, info, 'add');
   return checkTrust(stored, [publicKey]).trusted;
 }
@@ -156,7 +151,7 @@ async function requireReferences(
 }
 
 async function listPath(
-  context: CommitContext,
+  context: ServiceContext,
   info: NarInfo,
   claim: { stored: StoredNarInfo | undefined; revision: number; signal: AbortSignal },
 ): Promise<CommitOutcome | undefined> {
@@ -176,7 +171,7 @@ async function listPath(
 }
 
 /** The path info with the signatures of the publisher, of what is stored, and of this cache. */
-function signed({ secretKey }: CommitContext, info: NarInfo, stored: StoredNarInfo | undefined): NarInfo {
+function signed({ secretKey }: ServiceContext, info: NarInfo, stored: StoredNarInfo | undefined): NarInfo {
   const others = [...info.signatures, ...(stored?.info.signatures ?? [])].filter(
     (signature) => !signature.startsWith(`${secretKey.name}:`),
   );

@@ -4,23 +4,11 @@ import { checkChunks } from '../care/damage.ts';
 import { readChunks } from '../chunks/chunk-store.ts';
 import type { DecodedEntry } from '../manifests/entry.ts';
 import { CacheError, type CacheErrorCode } from '../errors.ts';
-import type { IndexStore } from './index-store.ts';
-import type { JetStream } from '../jetstream/jetstream.ts';
 import { decodeManifest } from '../manifests/manifest.ts';
 import { releaseMemory } from '../tasks/own-memory.ts';
-import type { PresenceSet } from './presence-set.ts';
-import type { Semaphore } from '../tasks/semaphore.ts';
+import type { ServiceContext } from './service-context.ts';
 
-/** What the verification of content needs of the service. */
-export interface VerifyContext {
-  readonly jetstream: JetStream;
-  readonly index: IndexStore;
-  readonly presence: PresenceSet;
-  /** Bytes of chunks that are being verified: {@link VERIFY_MEMORY} of them at once. */
-  readonly verifying: Semaphore;
-}
-
-/** Capacity of `VerifyContext.verifying`. */
+/** Capacity of `ServiceContext.verifying`. */
 export const VERIFY_MEMORY = 10 * 1024 * 1024;
 /** What the verification of one NAR holds of it: the chunks that are fetched ahead, and no less than a request costs. */
 const NAR_MEMORY = { most: 5 * 1024 * 1024, least: 256 * 1024 };
@@ -32,9 +20,10 @@ const DAMAGE: ReadonlySet<CacheErrorCode> = new Set([
   'CACHE_MANIFEST_INVALID',
   'CACHE_NAR_MISMATCH',
 ]);
+
 /** Reads all chunks back and compares the NAR with what the path info says of it. */
 export async function verifyContent(
-  context: VerifyContext,
+  context: ServiceContext,
   { info, manifest }: DecodedEntry,
   signal: AbortSignal,
 ): Promise<void> {
@@ -70,7 +59,7 @@ export async function verifyContent(
  * push that cut or normalised otherwise, may have lost a chunk that this one does not need: such a one is replaced.
  */
 export async function storeManifest(
-  context: VerifyContext,
+  context: ServiceContext,
   info: NarInfo,
   { body, signal }: { body: Uint8Array; signal: AbortSignal },
 ): Promise<void> {
@@ -86,7 +75,7 @@ export async function storeManifest(
 }
 
 async function isWhole(
-  context: VerifyContext,
+  context: ServiceContext,
   info: NarInfo,
   { body, signal }: { body: Uint8Array; signal: AbortSignal },
 ): Promise<boolean> {
