@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os';
 import type { TransformOptions } from 'node:stream';
 import { promisify } from 'node:util';
 import { constants, createZstdCompress, type ZstdCompress, zstdDecompress, type ZstdOptions } from 'node:zlib';
@@ -13,8 +12,8 @@ const decompressAsync = promisify(zstdDecompress);
  * a network needs to carry the difference, from 200 Mbit/s on.
  */
 const LEVEL = 1;
-/** Contexts of a compressor, at most as many as libuv has threads: 3 to 4 MiB each. One more than cores, so that none waits. */
-const CONTEXTS = Math.min(4, availableParallelism() + 1);
+/** Contexts of a compressor, as many as libuv has threads: 2 to 3 MiB each. */
+const CONTEXTS = 4;
 /** Smallest output buffer that node:zlib allows. */
 const MIN_OUTPUT = 64;
 /** Frames are cut out of buffers of this size. */
