@@ -95,6 +95,15 @@ describeWith(['nats-server'], 'a path that is verified before it is listed', () 
     expect(await list(test, [first, second, other])).toEqual(['added', 'added', 'added']);
   });
 
+  it('is not listed before what it refers to, although that comes with it', async () => {
+    await using test = await startCache();
+    const lib = await stored(test, 'lib');
+    const [second, first] = [await verified(test, await stored(test, 'app', [lib.info])), await verified(test, lib)];
+    const forged = { ...first, receipt: second.receipt };
+    await expect(list(test, [second, forged])).rejects.toMatchObject({ code: 'CACHE_REFERENCE_MISSING' });
+    expect((await test.cache.stat()).paths).toBe(0);
+  });
+
   it('is to be verified again when its claim is gone', async () => {
     await using test = await startCache();
     const path = await stored(test, 'a');

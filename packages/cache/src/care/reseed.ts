@@ -3,11 +3,10 @@ import { call } from '../protocol/call.ts';
 import { type ChunkId, chunkIdOf } from '../chunks/chunk-id.ts';
 import { putChunk } from '../chunks/chunk-store.ts';
 import { decodeEntries, decodeEntry } from '../manifests/entry.ts';
-import { HASH_PART_SIZE } from '../manifests/hash-scanner.ts';
 import type { JetStream } from '../jetstream/jetstream.ts';
 import type { Manifest } from '../manifests/manifest.ts';
 import { mapOrdered } from '../tasks/map-ordered.ts';
-import { decodeMentions } from '../manifests/mentions.ts';
+import { MentionPlaces } from '../manifests/mentions.ts';
 import { encodePaths, SUBJECTS } from '../protocol/protocol.ts';
 import { Compressor } from '../chunks/zstd.ts';
 import { check } from './check.ts';
@@ -68,20 +67,13 @@ interface Piece {
 /** A NAR in the pieces that its manifest lists, with fillers where the manifest has mentions. */
 async function* storedPieces(
   nar: AsyncIterable<Uint8Array>,
-  { chunks, mentions, narSize }: Manifest,
+  manifest: Manifest,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const places = mentions === undefined ? undefined : decodeMentions(mentions, narSize);
-  let place = places?.next().value ?? undefined;
-  let at = 0;
-  for await (const bytes of pieces(nar, chunks)) {
-    const from = at;
-    at += bytes.length;
-    for (; place !== undefined && place.start < at; place = places?.next().value ?? undefined) {
-      const end = place.start + HASH_PART_SIZE;
-      // One may lie across the border of two pieces.
-      bytes.fill(0, Math.max(place.start - from, 0), Math.min(end, at) - from);
-      if (end > at) break;
-    }
+  const places = new MentionPlaces(manifest);
+  let start = 0;
+  for await (const bytes of pieces(nar, manifest.chunks)) {
+    places.blank(bytes, start);
+    start += bytes.length;
     yield bytes;
   }
 }

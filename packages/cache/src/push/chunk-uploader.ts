@@ -82,6 +82,7 @@ export class ChunkUploader implements Disposable {
   async #bring(bytes: Uint8Array, { evenIfPresent }: { evenIfPresent: boolean }): Promise<ChunkId> {
     const id = await this.#hash(bytes);
     if (evenIfPresent) {
+      this.#flushIfLast();
       await this.#send(id, bytes);
       return id;
     }
@@ -101,11 +102,15 @@ export class ChunkUploader implements Disposable {
     }
   }
 
+  /** Questions wait for more of their kind, but not for chunks that are not there yet: to be called for each that was hashed. */
+  #flushIfLast(): void {
+    if (this.#hashing === 0) this.#query.flush();
+  }
+
   async #sendOnce(id: ChunkId, bytes: Uint8Array): Promise<void> {
     const underWay = this.#underWay.get(id);
     if (this.#present.has(id) || underWay !== undefined) {
-      // Questions that wait for more of their kind have waited for this one too.
-      if (this.#hashing === 0) this.#query.flush();
+      this.#flushIfLast();
       await abortable(underWay ?? Promise.resolve(), this.#signal);
       return;
     }
@@ -121,7 +126,7 @@ export class ChunkUploader implements Disposable {
 
   async #sendIfAbsent(id: ChunkId, bytes: Uint8Array): Promise<void> {
     const asking = this.#query.ask(id);
-    if (this.#hashing === 0) this.#query.flush();
+    this.#flushIfLast();
     if (!(await asking)) await this.#send(id, bytes);
   }
 

@@ -152,7 +152,7 @@ class Push {
     this.#group.start(async (signal) => {
       for (const info of infos) {
         // A large one needs no others beside it to keep this machine busy.
-        const permit = await reading.acquire(info.narSize < LARGE ? 1 : concurrency / 2, signal);
+        const permit = await reading.acquire(info.narSize < LARGE ? 1 : Math.ceil(concurrency / 2), signal);
         this.#group.start(() => this.#pushPath(info, permit));
       }
     });

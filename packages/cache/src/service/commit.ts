@@ -71,8 +71,8 @@ export async function listVerified(
   const outcomes = new Map<StorePath, Promise<ListOutcome>>();
   const all = paths.map(({ narInfo, receipt }) => {
     const info = readNarInfo(narInfo, 'list');
-    const before = info.references.flatMap((path) => outcomes.get(path) ?? []);
-    const outcome = listOne(context, { info, receipt }, { before, listed: outcomes, signal });
+    const before = new Map(info.references.flatMap((path) => withKey(path, outcomes.get(path))));
+    const outcome = listOne(context, { info, receipt }, { before, signal });
     outcomes.set(info.storePath, outcome);
     return outcome;
   });
@@ -80,15 +80,18 @@ export async function listVerified(
   return Promise.all(all);
 }
 
+function withKey<K, V>(key: K, value: V | undefined): [K, V][] {
+  return value === undefined ? [] : [[key, value]];
+}
+
 async function listOne(
   context: ServiceContext,
   { info, receipt }: { info: NarInfo; receipt: Receipt },
-  options: { before: readonly Promise<ListOutcome>[]; listed: ReadonlyMap<StorePath, unknown>; signal: AbortSignal },
+  { before, signal }: { before: ReadonlyMap<StorePath, Promise<ListOutcome>>; signal: AbortSignal },
 ): Promise<ListOutcome> {
-  const { before, listed, signal } = options;
   if (!isReceiptFor(context, info, receipt)) return { outcome: 'stale' };
-  if ((await Promise.all(before)).some(({ outcome }) => outcome === 'stale')) return { outcome: 'stale' };
-  await requireReferences(context.index, info, { listed, signal });
+  if ((await Promise.all(before.values())).some(({ outcome }) => outcome === 'stale')) return { outcome: 'stale' };
+  await requireReferences(context.index, info, { listed: before, signal });
   const claim = { stored: undefined, revision: receipt.revision, signal };
   return (await listPath(context, info, claim)) ?? { outcome: 'stale' };
 }
