@@ -1,4 +1,11 @@
-import type { Lifecycle, NatsConnectionData, StartWorkloadRequest, WorkloadSummary } from '@nex-nix/protocol';
+import type {
+  AuctionRequest,
+  BidTerms,
+  Lifecycle,
+  NatsConnectionData,
+  StartWorkloadRequest,
+  WorkloadSummary,
+} from '@nex-nix/protocol';
 import type { Feeds } from './feeds.ts';
 import { NexletError } from './nexlet-error.ts';
 
@@ -38,13 +45,22 @@ export interface NexletDefinition {
   start(context: StartContext): Promise<{ id: string; name: string }>;
   /** Resolves when nothing of the workload is alive; false when it is unknown here. */
   stop(id: string, options: { namespace: string }): Promise<boolean>;
-  get(id: string): Promise<StartWorkloadRequest | undefined>;
+  /**
+   * The start request of a workload. With `newTargetXkey` it is for another nexlet to start: what is sealed for this one
+   * is to be sealed for that key.
+   */
+  get(id: string, options?: { newTargetXkey?: string }): Promise<StartWorkloadRequest | undefined>;
   /** May return more than asked for: the SDK filters. Every summary should name its namespace. */
   list(options: { namespace: string; filter: readonly string[] }): Promise<WorkloadSummary[]>;
   /** The node takes no more workloads and ends after `delayMs`. */
   lameduck?(delayMs: number): Promise<void>;
-  /** Extra keys of the bids for this nexlet, asked with every heartbeat, e.g. free memory. */
-  bidExtras?(): Record<string, unknown>;
+  /**
+   * What the node is to bid, or why nothing, in an auction that its tags and limits let it take part in. Asked of nexlets
+   * whose node is of this project, within 300 ms. Default: to bid.
+   */
+  bid?(auction: AuctionRequest): Promise<BidTerms>;
+  /** New credentials for a workload that runs; the ones it has hold for a while yet. */
+  renew?(id: string, credentials: NatsConnectionData): Promise<void>;
   /** The nexlet ends. */
   close?(): Promise<void>;
 }

@@ -1,15 +1,19 @@
-import { headers } from '@nats-io/nats-core';
+import { headers, type Msg } from '@nats-io/nats-core';
 import {
   agentErrorReply,
   agentSubjects,
   AgentStartWorkloadRequest,
   AgentSummary,
   ANY,
+  AuctionRequest,
+  BidTerms,
+  CloneWorkloadRequest,
   LameduckRequest,
   LameduckResponse,
   lastToken,
   ListWorkloadsRequest,
   parseGoDuration,
+  ProtocolError,
   StartWorkloadRequest,
   StartWorkloadResponse,
   StopWorkloadRequest,
@@ -46,6 +50,14 @@ export function addNexletEndpoints(service: MicroService, parts: NexletParts): v
   add('PingAllAgents', agentSubjects.pingAll(nodeId), ping(parts));
   add('SetLameduck', agentSubjects.lameduck(nodeId), setLameduck(parts));
   add('WorkloadDiscovery', agentSubjects.pingWorkload(nexus, ANY), discoverWorkload(parts));
+}
+
+/** Subscribes what only nodes of this project ask; others grant no right to it. */
+export function addBidEndpoint(service: MicroService, { definition, nodeId, agentId }: NexletParts): void {
+  service.endpoint('BidTerms', agentSubjects.bid(nodeId, agentId), async (msg) => {
+    const auction = AuctionRequest.decode(msg.data, msg.subject);
+    return { data: BidTerms.encode((await definition.bid?.(auction)) ?? {}) };
+  });
 }
 
 /** Starts one workload out of the request that a node sends, or had kept. */
@@ -113,9 +125,20 @@ function notStopped(id: string): Reply {
 
 function getWorkload({ definition }: NexletParts): EndpointHandler {
   return async (msg) => {
-    const request = await definition.get(lastToken(msg.subject));
+    const request = await definition.get(lastToken(msg.subject), cloneTarget(msg));
     return request === undefined ? undefined : { data: StartWorkloadRequest.encode(request) };
   };
+}
+
+/** For whom a workload is asked for, where the request says it: nexlets of Nex 0.4 do not look at it. */
+function cloneTarget(msg: Msg): { newTargetXkey?: string } {
+  try {
+    const { new_target_xkey: newTargetXkey } = CloneWorkloadRequest.decode(msg.data, msg.subject);
+    return newTargetXkey === '' ? {} : { newTargetXkey };
+  } catch (error) {
+    if (error instanceof ProtocolError) return {};
+    throw error;
+  }
 }
 
 function queryWorkloads({ definition }: NexletParts): EndpointHandler {

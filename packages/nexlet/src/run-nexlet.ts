@@ -16,7 +16,7 @@ import { keepBeating } from './heartbeat.ts';
 import { type Logger, silentLogger } from './logger.ts';
 import { MicroService } from './micro-service.ts';
 import { checkDefinition, type NexletDefinition } from './nexlet-definition.ts';
-import { addNexletEndpoints, type NexletParts, startFrom } from './nexlet-endpoints.ts';
+import { addBidEndpoint, addNexletEndpoints, type NexletParts, startFrom } from './nexlet-endpoints.ts';
 import { register } from './registration.ts';
 
 export interface RunNexletOptions {
@@ -77,6 +77,7 @@ class Running implements RunningNexlet {
   readonly #startTime = new Date().toISOString();
   readonly #abort = new AbortController();
   readonly #background = new Set<Promise<void>>();
+  readonly #asksForBids: boolean;
   #connectionData: NatsConnectionData;
   #nc: NatsConnection | undefined;
   #service: MicroService | undefined;
@@ -94,6 +95,7 @@ class Running implements RunningNexlet {
     this.#logger = (options.logger ?? silentLogger).child({ component: 'nexlet', nexlet: definition.name });
     this.#connectionData = options.response.connection_data;
     this.#existing = options.response.existing_state;
+    this.#asksForBids = options.response.asks_for_bids ?? false;
   }
 
   async start(register: Register): Promise<void> {
@@ -124,6 +126,7 @@ class Running implements RunningNexlet {
       logger: this.#logger,
     });
     addNexletEndpoints(this.#service, parts);
+    if (this.#asksForBids) addBidEndpoint(this.#service, parts);
     await nc.flush();
     signal?.throwIfAborted();
     this.#state = 'running';
@@ -174,7 +177,7 @@ class Running implements RunningNexlet {
     const nc = this.#nc;
     if (nc === undefined || nc.isClosed()) return;
     try {
-      const data = JSON.stringify({ register_type: this.#definition.type, bid: this.#definition.bidExtras?.() ?? {} });
+      const data = JSON.stringify({ register_type: this.#definition.type });
       const payload = AgentHeartbeat.encode({ data, summary: await this.#summary() });
       nc.publish(agentSubjects.heartbeat(this.#options.nodeId, this.agentId), payload);
     } catch (error) {

@@ -107,7 +107,7 @@ const start = (id: string, body: object) =>
 describe('runNexlet()', () => {
   it('registers with every key, then beats at once, after a quarter and after a whole second', async () => {
     await node();
-    const { definition } = testDefinition({ bidExtras: () => ({ free: 1 }) });
+    const { definition } = testDefinition();
     await using nexlet = await run(definition);
     expect(registrations).toEqual([
       {
@@ -128,7 +128,7 @@ describe('runNexlet()', () => {
     const [first = 0, second = 0, third = 0] = beats.map((beat) => beat.time);
     expect(second - first).toBeGreaterThanOrEqual(240);
     expect(third - first).toBeGreaterThanOrEqual(990);
-    expect(JSON.parse(beats[0]?.body.data ?? '')).toEqual({ register_type: 'test', bid: { free: 1 } });
+    expect(JSON.parse(beats[0]?.body.data ?? '')).toEqual({ register_type: 'test' });
     expect(beats[0]?.body.summary).toEqual({
       name: 'test_exec',
       start_time: expect.any(String) as unknown,

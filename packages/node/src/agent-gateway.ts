@@ -3,6 +3,8 @@ import type { Msg, NatsConnection } from '@nats-io/nats-core';
 import {
   agentSubjects,
   AgentStartWorkloadRequest,
+  AuctionRequest,
+  BidTerms,
   gather,
   LameduckRequest,
   ListWorkloadsRequest,
@@ -21,6 +23,8 @@ import type { Agent, AgentRegistry } from './agent-registry.ts';
 
 /** How long nexlets may take to answer what they know, in milliseconds. Clients wait 2 s for a second node. */
 const ASK_TIMEOUT = 1_200;
+/** How long a nexlet may take to say what to bid. */
+const BID_TIMEOUT = 300;
 /** How long a nexlet may take to start or stop a workload. */
 const WORK_TIMEOUT = 60_000;
 
@@ -114,6 +118,18 @@ export class AgentGateway {
     const subject = agentSubjects.getWorkload(this.#nodeId, workloadId);
     const { reply } = await requestOne(this.#nc, subject, payload, { timeout: ASK_TIMEOUT, signal });
     return reply === undefined ? undefined : this.#read(StartWorkloadRequest, reply, subject);
+  }
+
+  /**
+   * What a nexlet wants in the bid for it. Nothing from nexlets of others: nobody listens there. Undefined when it
+   * does not answer in time: it had better not get the workload.
+   */
+  async bidTerms(agent: Agent, auction: AuctionRequest): Promise<BidTerms | undefined> {
+    const subject = agentSubjects.bid(this.#nodeId, agent.id);
+    const payload = AuctionRequest.encode(auction);
+    const { reply, noResponders } = await requestOne(this.#nc, subject, payload, { timeout: BID_TIMEOUT });
+    if (noResponders) return {};
+    return reply === undefined ? undefined : this.#read(BidTerms, reply, subject);
   }
 
   /** Tells the nexlets that the node ends; waits for their answers, but not long. */

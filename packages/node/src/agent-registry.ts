@@ -43,15 +43,12 @@ export interface Agent {
   readonly schema: RunRequestSchema;
   /** What its last heartbeat said; undefined before the first. */
   readonly summary: AgentSummary | undefined;
-  /** Keys that it wants in its bids. */
-  readonly bidExtras: Readonly<Record<string, unknown>>;
 }
 
 interface Entry extends Agent {
   request: RegisterAgentRequest;
   schema: RunRequestSchema;
   summary: AgentSummary | undefined;
-  bidExtras: Readonly<Record<string, unknown>>;
   subscription: Subscription;
   seen: number;
   lastHeartbeat: number | undefined;
@@ -94,7 +91,7 @@ export class AgentRegistry implements Disposable {
         else this.#logger.error({ err: error, agentId: id }, 'heartbeats of a nexlet cannot be heard');
       },
     });
-    const fresh = { summary: undefined, bidExtras: {}, lastHeartbeat: undefined, inFlight: 0, uncounted: 0 };
+    const fresh = { summary: undefined, lastHeartbeat: undefined, inFlight: 0, uncounted: 0 };
     this.#entries.set(id, { id, request, schema, subscription, seen: Date.now(), ...fresh });
     return true;
   }
@@ -189,9 +186,9 @@ export class AgentRegistry implements Disposable {
     const entry = this.#entries.get(id);
     if (entry === undefined) return;
     try {
-      const { summary, data } = AgentHeartbeat.decode(msg.data, msg.subject);
+      const { summary } = AgentHeartbeat.decode(msg.data, msg.subject);
       const now = Date.now();
-      Object.assign(entry, { summary, bidExtras: bidExtrasOf(data), seen: now, lastHeartbeat: now });
+      Object.assign(entry, { summary, seen: now, lastHeartbeat: now });
       entry.uncounted = entry.inFlight;
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
@@ -212,17 +209,4 @@ export class AgentRegistry implements Disposable {
 
 function load(entry: Entry): number {
   return (entry.summary?.workload_count ?? 0) + entry.uncounted;
-}
-
-/** The `bid` object in the data of a heartbeat. Other nexlets put there what they like. */
-function bidExtrasOf(data: string): Record<string, unknown> {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(data);
-  } catch {
-    return {};
-  }
-  if (typeof parsed !== 'object' || parsed === null || !('bid' in parsed)) return {};
-  const { bid } = parsed;
-  return typeof bid === 'object' && bid !== null && !Array.isArray(bid) ? { ...bid } : {};
 }

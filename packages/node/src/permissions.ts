@@ -42,6 +42,7 @@ export function agentPermissions(who: { nodeId: string; agentId: string; nexus: 
       allow: [
         agentSubjects.startWorkload(nodeId, agentId, ANY),
         agentSubjects.ping(nodeId, agentId),
+        agentSubjects.bid(nodeId, agentId),
         agentSubjects.stopWorkload(nodeId, ANY),
         agentSubjects.getWorkload(nodeId, ANY),
         agentSubjects.queryWorkloads(nodeId),

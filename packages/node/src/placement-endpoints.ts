@@ -1,14 +1,17 @@
-import type { Msg } from '@nats-io/nats-core';
+import { headers, type Msg } from '@nats-io/nats-core';
 import type { EndpointHandler, MicroService, Reply } from '@nex-nix/nexlet';
 import {
   ANY,
   AuctionRequest,
   AuctionResponse,
+  type Bid,
   controlSubjects,
   describeIssues,
   lastToken,
   type NatsConnectionData,
   newId,
+  NO_BID_HEADER,
+  NoBid,
   StartWorkloadRequest,
 } from '@nex-nix/protocol';
 import type { Agent } from './agent-registry.ts';
@@ -22,23 +25,42 @@ export function addPlacementEndpoints(service: MicroService, node: NodeContext):
   service.endpoint('AuctionDeployWorkload', controlSubjects.deploy(ANY, ANY), deploy(node));
 }
 
-/** Bids, or stays silent. */
+/** Bids, or stays silent; or says why it does not bid, where that is asked for. */
 function auction(node: NodeContext): EndpointHandler {
   return async (msg) => {
-    const { agent_type: type, tags } = readRequest(AuctionRequest, msg, 'failed to unmarshal auction request');
-    if (node.state !== 'running' || !hasTags(node.tags, tags)) return undefined;
-    const agent = node.registry.available(type);
-    if (agent === undefined) return undefined;
-    const bid = AuctionResponse.encode({
-      ...agent.bidExtras,
-      bidder_id: node.bids.open({ agentId: agent.id }),
-      start_request_schema: agent.request.start_request_schema,
-      supported_lifecycles: agent.request.supported_lifecycles ?? [],
-      xkey: agent.request.public_xkey,
-      node_id: node.id,
-      node_name: node.name,
-    });
-    return { data: bid };
+    const request = readRequest(AuctionRequest, msg, 'failed to unmarshal auction request');
+    const offer = await offerFor(node, request);
+    if (typeof offer !== 'string') return { data: AuctionResponse.encode(offer) };
+    if (request.explain !== true) return undefined;
+    const marked = headers();
+    marked.set(NO_BID_HEADER, 'true');
+    return { data: NoBid.encode({ node_id: node.id, node_name: node.name, reason: offer }), headers: marked };
+  };
+}
+
+/** The bid, or why there is none: a text that completes "the node …". */
+async function offerFor(node: NodeContext, request: AuctionRequest): Promise<Bid | string> {
+  if (node.state !== 'running') return `is ${node.state}`;
+  const missing = Object.entries(request.tags).filter(([key, value]) => !hasTags(node.tags, { [key]: value }));
+  if (missing.length > 0) return `lacks tag ${missing.map(([key, value]) => `${key}=${value}`).join(', ')}`;
+  const agent = node.registry.available(request.agent_type);
+  if (agent === undefined) return `has no healthy nexlet of type "${request.agent_type}" with room`;
+  const { supported_lifecycles: lifecycles = [] } = agent.request;
+  if (request.lifecycle !== undefined && !lifecycles.includes(request.lifecycle))
+    return `runs no workload of lifecycle ${request.lifecycle}`;
+  const terms = await node.agents.bidTerms(agent, request);
+  if (terms === undefined) return `has a nexlet of type "${request.agent_type}" that does not answer`;
+  const { refusal, ...extras } = terms;
+  if (refusal !== undefined) return refusal;
+  return {
+    ...extras,
+    bidder_id: node.bids.open({ agentId: agent.id }),
+    start_request_schema: agent.request.start_request_schema,
+    supported_lifecycles: lifecycles,
+    xkey: agent.request.public_xkey,
+    node_id: node.id,
+    node_name: node.name,
+    max_workloads: agent.request.max_workloads,
   };
 }
 

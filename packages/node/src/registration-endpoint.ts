@@ -38,6 +38,7 @@ function registerAgent(node: NodeContext): EndpointHandler {
         message: '',
         node_id: node.id,
         success: true,
+        asks_for_bids: true,
       }),
     };
   };

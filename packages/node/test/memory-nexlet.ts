@@ -53,7 +53,7 @@ export function memoryNexlet(overrides: Partial<NexletDefinition> = {}): MemoryN
       async lameduck(delay) {
         calls.push(`lameduck ${delay}`);
       },
-      bidExtras: () => ({ free_memory: 42, bidder_id: 'forged' }),
+      bid: async () => ({ missing_bytes: 42 }),
       async close() {
         calls.push('close');
       },

@@ -215,7 +215,8 @@ describe('AUCTION', () => {
       xkey: expect.stringMatching(/^X/) as unknown,
       node_id: node.id,
       node_name: 'n1',
-      free_memory: 42,
+      missing_bytes: 42,
+      max_workloads: 0,
     });
     expect((offer as { xkey: string }).xkey).not.toBe(node.xkey);
   });
@@ -450,6 +451,7 @@ describe('REGISTER', () => {
       message: '',
       node_id: node.id,
       success: true,
+      asks_for_bids: true,
     });
   });
 

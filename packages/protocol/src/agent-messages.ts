@@ -37,14 +37,42 @@ const RegisterAgentResponseSchema = Type.Object({
   message: Type.String(),
   node_id: Type.String(),
   success: Type.Boolean(),
+  /** Sent by nodes of this project only: the node will ask the nexlet what to bid (BID), and lets it serve that. */
+  asks_for_bids: Type.Optional(Type.Boolean()),
 });
 export const RegisterAgentResponse = defineMessage('RegisterAgentResponse', RegisterAgentResponseSchema);
 export type RegisterAgentResponse = Static<typeof RegisterAgentResponseSchema>;
 
 const AgentHeartbeatSchema = Type.Object({
-  /** Opaque on the wire. Nexlets of this project send JSON text, `{ register_type, bid }`, and `bid` goes into the bids. */
+  /** Opaque on the wire. Nexlets of this project send JSON text, `{ register_type }`. */
   data: Type.String(),
   summary: AgentSummarySchema,
 });
 export const AgentHeartbeat = defineMessage('AgentHeartbeat', AgentHeartbeatSchema);
 export type AgentHeartbeat = Static<typeof AgentHeartbeatSchema>;
+
+/** RREGISTER: how a nexlet that no node has started asks a nexus for a node. */
+export const RegisterRemoteAgentRequest = defineMessage('RegisterRemoteAgentRequest', Type.Object({}));
+
+const RegisterRemoteAgentResponseSchema = Type.Object({
+  assigned_agent_id: Type.String(),
+  /** The id of the node to register with. */
+  respond_to: Type.String(),
+  /** What to register with; absent: the connection that asked. */
+  registration_creds: Type.Optional(NatsConnectionDataSchema),
+});
+export const RegisterRemoteAgentResponse = defineMessage(
+  'RegisterRemoteAgentResponse',
+  RegisterRemoteAgentResponseSchema,
+);
+export type RegisterRemoteAgentResponse = Static<typeof RegisterRemoteAgentResponseSchema>;
+
+const AgentIngressMessageSchema = Type.Object({
+  command: Type.Enum(['add', 'remove']),
+  /** `ip:port`; empty for `remove`. */
+  upstream: Type.String(),
+  workload_id: Type.String(),
+});
+/** Where a workload can be reached, for ingress proxies: `$NEX.FEED.<nexlet>.events.INGRESS`. */
+export const AgentIngressMessage = defineMessage('AgentIngressMessage', AgentIngressMessageSchema);
+export type AgentIngressMessage = Static<typeof AgentIngressMessageSchema>;

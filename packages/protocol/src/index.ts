@@ -1,8 +1,11 @@
 export {
   AgentHeartbeat,
+  AgentIngressMessage,
   AgentStartWorkloadRequest,
   RegisterAgentRequest,
   RegisterAgentResponse,
+  RegisterRemoteAgentRequest,
+  RegisterRemoteAgentResponse,
 } from './agent-messages.ts';
 export {
   type AgentHealth,
@@ -47,6 +50,14 @@ export { type AskOptions, NexClient, type NexClientOptions, readReply } from './
 export type { PlacedWorkload, WorkloadToPlace } from './place-workload.ts';
 export { ProtocolError, type ProtocolErrorCode } from './protocol-error.ts';
 export { describeIssues, parseRunRequestSchema, type RunRequestSchema } from './run-request.ts';
+export {
+  createXKey,
+  EncryptedEnvironment,
+  openEnvironment,
+  sealEnvironment,
+  seedOfXKey,
+  xkeyOfSeed,
+} from './sealed-environment.ts';
 export { type Lifecycle, LIFECYCLES, type Tags } from './shared-messages.ts';
 export {
   agentSubjects,
@@ -64,8 +75,11 @@ export {
   AuctionRequest,
   AuctionResponse,
   type Bid,
+  BidTerms,
   CloneWorkloadRequest,
   ListWorkloadsRequest,
+  NO_BID_HEADER,
+  NoBid,
   StartWorkloadRequest,
   StartWorkloadResponse,
   StopWorkloadRequest,

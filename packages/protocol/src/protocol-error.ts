@@ -11,6 +11,8 @@ const KINDS = {
   NEX_SCHEMA_INVALID: 'failed',
   /** A start request that the schema of every bidding nexlet rejects. */
   NEX_REQUEST_INVALID: 'usage',
+  /** A curve key that is none, or a sealed environment that cannot be opened. */
+  NEX_SEAL_INVALID: 'refused',
   /** Nobody serves the control subjects at all. */
   NEX_NO_NODES: 'unreachable',
   /** Nodes are there, none of them can run the workload. */

@@ -59,12 +59,16 @@ export const controlSubjects = {
 export const agentSubjects = {
   /** Served by the node. */
   register: (node: Token, agent: Token) => agentOf(node, `REGISTER.${agentId(agent)}`),
+  /** Served by one node of the nexus, for nexlets that no node has started. */
+  registerRemote: (nexus: Token) => `$NEX.SVC.${token(nexus, 'nexus')}.agent.RREGISTER`,
   /** Published by the nexlet. */
   heartbeat: (node: Token, agent: Token) => agentOf(node, `HEARTBEAT.${agentId(agent)}`),
   /** Served by one nexlet. */
   startWorkload: (node: Token, agent: Token, workload: Token) =>
     agentOf(node, `${agentId(agent)}.STARTWORKLOAD.${workloadId(workload)}`),
   ping: (node: Token, agent: Token) => agentOf(node, `${agentId(agent)}.PING`),
+  /** Served by nexlets of this project, for nodes that say so at the registration: what to bid in an auction. */
+  bid: (node: Token, agent: Token) => agentOf(node, `${agentId(agent)}.BID`),
   /** Served by every nexlet of the node. */
   stopWorkload: (node: Token, workload: Token) => agentOf(node, `STOPWORKLOAD.${workloadId(workload)}`),
   getWorkload: (node: Token, workload: Token) => agentOf(node, `GETWORKLOAD.${workloadId(workload)}`),
