@@ -6,7 +6,8 @@ export {
   RegisterAgentResponse,
   RegisterRemoteAgentRequest,
   RegisterRemoteAgentResponse,
-} from './agent-messages.ts';
+  WorkloadLocation,
+} from './messages/agent-messages.ts';
 export {
   type AgentHealth,
   AgentSummary,
@@ -15,13 +16,14 @@ export {
   type NodeAgentSummary,
   NodeHeartbeat,
   type NodeInfo,
+  NodeInfoRequest,
   NodeInfoResponse,
   type NodePing,
   NodePingRequest,
   NodePingResponse,
   type NodeState,
   PlacementTags,
-} from './control-messages.ts';
+} from './messages/control-messages.ts';
 export {
   AGENT_ERROR_STATUS,
   agentErrorReply,
@@ -29,7 +31,7 @@ export {
   type NodeErrorStatus,
   nodeErrorReply,
   readErrorReply,
-} from './error-reply.ts';
+} from './wire/error-reply.ts';
 export {
   type Feed,
   type FeedEvent,
@@ -38,18 +40,42 @@ export {
   followLogs,
   type FollowLogsOptions,
   type LogEntry,
-} from './feeds.ts';
-export { gather, type Gathered, type GatherOptions, requestOne } from './gather.ts';
-export { formatGoDuration, GO_ZERO_TIME, parseGoDuration, parseGoTime } from './go-time.ts';
-export { newId } from './ids.ts';
-export { stoppingReply } from './interim-reply.ts';
-export { FEED_STREAM, readLogs, type ReadLogsOptions } from './kept-logs.ts';
-export { defineMessage, type FieldIssue, type MessageType } from './message.ts';
-export { type NatsConnectionData, natsConnectionData } from './nats-connection-data.ts';
-export { type AskOptions, NexClient, type NexClientOptions, readReply } from './nex-client.ts';
-export type { PlacedWorkload, WorkloadToPlace } from './place-workload.ts';
+} from './feeds/live-feeds.ts';
+export { gather, type Gathered, type GatherOptions, requestOne } from './wire/gather.ts';
+export { formatGoDuration, GO_ZERO_TIME, parseGoDuration, parseGoTime } from './wire/go-time.ts';
+export { newId } from './wire/ids.ts';
+export { stoppingReply } from './wire/interim-reply.ts';
+export {
+  FEED_STREAM,
+  readEvents,
+  type ReadEventsOptions,
+  type ReadFeedOptions,
+  readLogs,
+  type ReadLogsOptions,
+} from './feeds/read-feeds.ts';
+export { defineMessage, type FieldIssue, type MessageType } from './wire/message.ts';
+export { type NatsConnectionData, natsConnectionData } from './messages/nats-connection-data.ts';
+export { readReply } from './client/ask.ts';
+export type { ClonedWorkload, CloneWorkloadOptions } from './client/clone-workload.ts';
+export type { GetWorkloadOptions, WorkloadDefinition } from './client/get-workload.ts';
+export type { ListedWorkloads, ListWorkloadsOptions } from './client/list-workloads.ts';
+export {
+  type AskNodeOptions,
+  type AskOptions,
+  type AuctionOptions,
+  type AuctionResult,
+  NexClient,
+  type NexClientOptions,
+} from './client/nex-client.ts';
+export type { StopWorkloadOptions } from './client/stop-workload.ts';
+export {
+  PLACEMENT_STRATEGIES,
+  type PlacedWorkload,
+  type PlacementStrategy,
+  type WorkloadToPlace,
+} from './placement/workload-to-place.ts';
 export { ProtocolError, type ProtocolErrorCode } from './protocol-error.ts';
-export { describeIssues, parseRunRequestSchema, type RunRequestSchema } from './run-request.ts';
+export { describeIssues, parseRunRequestSchema, type RunRequestSchema } from './messages/run-request.ts';
 export {
   createXKey,
   EncryptedEnvironment,
@@ -57,34 +83,45 @@ export {
   sealEnvironment,
   seedOfXKey,
   xkeyOfSeed,
-} from './sealed-environment.ts';
-export { type Lifecycle, LIFECYCLES, type Tags } from './shared-messages.ts';
+} from './messages/sealed-environment.ts';
+export { type Lifecycle, LIFECYCLES, type Tags } from './messages/shared-messages.ts';
 export {
   agentSubjects,
   ANY,
   controlSubjects,
   feedSubjects,
+  inboxPrefix,
   lastToken,
   type LogStream,
   subjectScope,
   subjectToken,
   SYSTEM_NAMESPACE,
   type Token,
-} from './subjects.ts';
+} from './wire/subjects.ts';
 export {
   AuctionRequest,
   AuctionResponse,
   type Bid,
   BidTerms,
-  CloneWorkloadRequest,
-  ListWorkloadsRequest,
   NO_BID_HEADER,
   NoBid,
+} from './messages/auction-messages.ts';
+export {
+  CloneWorkloadRequest,
+  ListWorkloadsRequest,
   StartWorkloadRequest,
   StartWorkloadResponse,
   StopWorkloadRequest,
   StopWorkloadResponse,
   WorkloadSummaries,
   type WorkloadState,
-  type WorkloadSummary,
-} from './workload-messages.ts';
+  WorkloadSummary,
+} from './messages/workload-messages.ts';
+export {
+  type EventBody,
+  type EventName,
+  EVENTS,
+  eventSubject,
+  type KnownEvent,
+  knownEvent,
+} from './messages/events.ts';

@@ -13,6 +13,8 @@ const KINDS = {
   NEX_REQUEST_INVALID: 'usage',
   /** A curve key that is none, or a sealed environment that cannot be opened. */
   NEX_SEAL_INVALID: 'refused',
+  /** An environment that would have to be sent in clear, which is not allowed. */
+  NEX_ENVIRONMENT_IN_CLEAR: 'refused',
   /** Nobody serves the control subjects at all. */
   NEX_NO_NODES: 'unreachable',
   /** Nodes are there, none of them can run the workload. */

@@ -1,91 +1,40 @@
 // Our client against scripted nodes that answer as Go nodes do, for better or worse.
-import { headers, type Msg, type NatsConnection, type Payload } from '@nats-io/nats-core';
+import type { NatsConnection } from '@nats-io/nats-core';
 import { startNatsServer, type TestNatsServer } from '@nex-nix/test-kit';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { NexClient, ProtocolError, stoppingReply } from '../src/index.ts';
+import {
+  AUCTION,
+  bid,
+  DEPLOY,
+  errorReply,
+  INTERNAL,
+  notFound,
+  ping,
+  PING,
+  Script,
+  stopped,
+  summary,
+} from './scripted.ts';
 
 let server: TestNatsServer;
 let nc: NatsConnection;
-let node: NatsConnection;
-const cleanup: (() => void)[] = [];
+let script: Script;
+const serve: Script['serve'] = (subject, answer) => script.serve(subject, answer);
+const reply: Script['reply'] = (payload, delay) => script.reply(payload, delay);
 
 beforeAll(async () => {
   server = await startNatsServer({ jetstream: false });
   nc = await server.connect();
-  node = await server.connect();
+  script = new Script(await server.connect());
 });
 
 afterAll(async () => {
   await server[Symbol.asyncDispose]();
 });
 
-afterEach(async () => {
-  for (const undo of cleanup.splice(0)) undo();
-  await node.flush();
-});
+afterEach(() => script.clear());
 
-type Answer = (msg: Msg) => void;
-
-/** Serves one subject as a node would. */
-async function serve(subject: string, answer: Answer): Promise<void> {
-  const subscription = node.subscribe(subject, { callback: (_error, msg) => answer(msg) });
-  cleanup.push(() => subscription.unsubscribe());
-  await node.flush();
-}
-
-const reply =
-  (payload: Payload, delay = 0): Answer =>
-  (msg) => {
-    const timer = setTimeout(() => msg.respond(payload), delay);
-    cleanup.push(() => clearTimeout(timer));
-  };
-
-function errorReply(code: string, text: string, body = ''): Answer {
-  const head = headers();
-  head.set('Nats-Service-Error', text);
-  head.set('Nats-Service-Error-Code', code);
-  return (msg) => void msg.respond(body, { headers: head });
-}
-
-const ping = (id: string, more: object = {}) =>
-  JSON.stringify({
-    agent_count: 1,
-    node_id: id,
-    start_time: '2026-05-01T10:00:00.123456789+02:00',
-    state: 'running',
-    tags: null,
-    version: '0.4.1',
-    xkey: 'XA',
-    ...more,
-  });
-
-const bid = (id: string, more: object = {}) =>
-  JSON.stringify({
-    bidder_id: id,
-    start_request_schema: '{"type":"object"}',
-    supported_lifecycles: ['service'],
-    xkey: 'XB',
-    ...more,
-  });
-
-const summary = (id: string, more: object = {}) => ({
-  id,
-  name: 'web',
-  namespace: 'default',
-  runtime: '--',
-  start_time: '2026-05-01T10:01:00+02:00',
-  tags: null,
-  workload_lifecycle: 'service',
-  workload_state: 'running',
-  workload_type: 'native',
-  ...more,
-});
-
-const notFound = (id: string) =>
-  JSON.stringify({ id, message: 'workload not found', stopped: false, workload_type: '' });
-const stopped = (id: string) => JSON.stringify({ id, message: '', stopped: true, workload_type: 'native' });
-const INTERNAL = '{"error_id":"e","error":"internal server error"}';
-const PING = '$NEX.SVC.system.control.PING';
 const web = { type: 'native', name: 'web', lifecycle: 'service' as const, runRequest: { uri: 'file:///bin/web' } };
 
 describe('pingNodes()', () => {
@@ -97,6 +46,7 @@ describe('pingNodes()', () => {
 
   it('gathers good answers, bad ones and errors, each for itself', async () => {
     await serve(PING, reply(ping('NA')));
+    await serve(PING, reply(ping('NB', { later: true })));
     await serve(PING, reply(ping('NB', { later: true })));
     await serve(PING, reply('{"node_id":"NC"}'));
     await serve(PING, reply('gibberish'));
@@ -162,7 +112,7 @@ describe('nodeInfo() and lameduck()', () => {
 describe('startWorkload()', () => {
   it('sends every required key, chooses a bid that fits, and keeps what a bid says beyond the protocol', async () => {
     const seen: { subject: string; body: unknown }[] = [];
-    await serve('$NEX.SVC.*.control.AUCTION', (msg) => {
+    await serve(AUCTION, (msg) => {
       seen.push({ subject: msg.subject, body: msg.json() });
       msg.respond(bid('functions', { supported_lifecycles: ['function'] }));
       msg.respond(bid('nothing', { supported_lifecycles: null }));
@@ -170,7 +120,7 @@ describe('startWorkload()', () => {
       msg.respond(bid('broken', { start_request_schema: '{' }));
       msg.respond(bid('fits', { node_id: 'NA', free: 1 }));
     });
-    await serve('$NEX.SVC.*.control.ADEPLOY.*', (msg) => {
+    await serve(DEPLOY, (msg) => {
       seen.push({ subject: msg.subject, body: msg.json() });
       msg.respond('{"id":"w1","name":"web"}');
     });
@@ -179,7 +129,13 @@ describe('startWorkload()', () => {
     expect(seen).toEqual([
       {
         subject: '$NEX.SVC.default.control.AUCTION',
-        body: { agent_type: 'native', auction_id: expect.stringMatching(/^\w{22}$/) as unknown, tags: {} },
+        body: {
+          agent_type: 'native',
+          auction_id: expect.stringMatching(/^\w{22}$/) as unknown,
+          tags: { 'nex.lameduck': 'false' },
+          lifecycle: 'service',
+          workload: { namespace: 'default', name: 'web' },
+        },
       },
       {
         subject: '$NEX.SVC.default.control.ADEPLOY.fits',
@@ -199,7 +155,7 @@ describe('startWorkload()', () => {
   });
 
   it("passes on what the nexlet's error says", async () => {
-    await serve('$NEX.SVC.*.control.AUCTION', reply(bid('b')));
+    await serve(AUCTION, reply(bid('b')));
     await serve('$NEX.SVC.*.control.ADEPLOY.b', errorReply('100', 'exec format error', '{"id":"","name":""}'));
     await expect(new NexClient(nc).startWorkload(web)).rejects.toMatchObject({
       code: 'NEX_PEER_FAILED',
@@ -208,8 +164,8 @@ describe('startWorkload()', () => {
   });
 
   it('says so when the node that bid keeps silent', async () => {
-    await serve('$NEX.SVC.*.control.AUCTION', reply(bid('b')));
-    await serve('$NEX.SVC.*.control.ADEPLOY.*', () => undefined);
+    await serve(AUCTION, reply(bid('b')));
+    await serve(DEPLOY, () => undefined);
     await expect(new NexClient(nc).startWorkload({ ...web, timeout: 100 })).rejects.toMatchObject({
       code: 'NEX_NO_ANSWER',
     });
