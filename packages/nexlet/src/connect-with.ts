@@ -14,6 +14,8 @@ import { NexletError } from './nexlet-error.ts';
 const DEFAULT_SERVER = 'nats://127.0.0.1:4222';
 const CONNECT_TIMEOUT = 10_000;
 const RECONNECT_WAIT = 500;
+/** A server that vanished without closing the connection is noticed after three of these, in milliseconds. */
+const PING_INTERVAL = 10_000;
 const DRAIN_TIMEOUT = 500;
 
 /**
@@ -39,6 +41,8 @@ export async function connectWith(
       timeout: CONNECT_TIMEOUT,
       maxReconnectAttempts: -1,
       reconnectTimeWait: RECONNECT_WAIT,
+      pingInterval: PING_INTERVAL,
+      maxPingOut: 2,
       ignoreAuthErrorAbort: true,
       authenticator: (nonce) => authenticatorOf(current())(nonce),
       ...tlsOptions(data),

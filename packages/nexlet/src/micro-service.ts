@@ -15,6 +15,12 @@ export interface Reply {
 /** Answers one request; undefined is silence. `signal` is aborted when the service ends. */
 export type EndpointHandler = (msg: Msg, signal: AbortSignal) => Promise<Reply | undefined>;
 
+/** Where an endpoint of another queue group than the service's listens. */
+export interface EndpointSubject {
+  readonly subject: string;
+  readonly queue: string;
+}
+
 export interface MicroServiceOptions {
   /** `[A-Za-z0-9_-]+`. */
   name: string;
@@ -51,9 +57,9 @@ export class MicroService implements AsyncDisposable {
   }
 
   /** Subscribes an endpoint. `name` is what the service's INFO shows; `subject` may have wildcards. */
-  endpoint(name: string, subject: string, handler: EndpointHandler): void {
+  endpoint(name: string, subject: string | EndpointSubject, handler: EndpointHandler): void {
     this.#service.addEndpoint(name, {
-      subject,
+      ...(typeof subject === 'string' ? { subject } : subject),
       // The library neither awaits handlers nor catches their rejections.
       handler: (error, msg) => {
         if (error === null) this.#accept(name, handler, msg);
@@ -78,6 +84,21 @@ export class MicroService implements AsyncDisposable {
         logger.warn({ err: unsent, failure: error, endpoint: name }, 'a reply could not be sent');
       }
     }
+  }
+
+  /** Whether it serves nothing any more. What the server denies is known after a flush of the connection. */
+  get hasEnded(): boolean {
+    return this.#service.isStopped;
+  }
+
+  /**
+   * Resolves when the service has ended: with the reason when it was not disposed, e.g. that the server denies it one of
+   * its subjects; it then serves nothing any more.
+   */
+  async ended(): Promise<Error | undefined> {
+    const reason = await this.#service.stopped;
+    if (this.#disposed !== undefined) return undefined;
+    return reason ?? new Error('the service has stopped');
   }
 
   /** Takes no more requests, aborts those that wait for others, and waits for all. */

@@ -1,3 +1,4 @@
+import type { KeyPair } from '@nats-io/nkeys';
 import type {
   AuctionRequest,
   BidTerms,
@@ -17,9 +18,14 @@ export interface StartContext {
   readonly runRequest: unknown;
   /** For the workload itself: who it is on NATS. */
   readonly credentials: NatsConnectionData;
-  /** The node wants back what this nexlet is supposed to run already. The same id may come again. */
+  /**
+   * The node says that this nexlet should be running it already, and nothing of that id is alive in its list: what is
+   * alive gets `renew` instead. The same id may come again.
+   */
   readonly existing: boolean;
   readonly feeds: Feeds;
+  /** Curve key of this nexlet: opens what was sealed for it (`openEnvironment` of `@nex-nix/protocol`). */
+  readonly xkey: KeyPair;
 }
 
 /**
@@ -39,8 +45,13 @@ export interface NexletDefinition {
   readonly startRequestSchema: object;
   /** Default: no limit. */
   readonly maxWorkloads?: number;
-  /** Called once, connected and before the first request: e.g. to adopt what an earlier process left running. */
-  ready?(feeds: Feeds): Promise<void>;
+  /** Seed of its curve key (`SX…`), for what is sealed for it to be readable after a restart. Default: a new key each time. */
+  readonly xkeySeed?: string;
+  /**
+   * Called once, connected and before the first request: e.g. to adopt what an earlier process left running. The feeds
+   * are the same as those of each start, and go on working whatever node the nexlet is at.
+   */
+  ready?(feeds: Feeds, xkey: KeyPair): Promise<void>;
   /** Resolves when the request is accepted; the workload may still be starting. */
   start(context: StartContext): Promise<{ id: string; name: string }>;
   /** Resolves when nothing of the workload is alive; false when it is unknown here. */
@@ -59,8 +70,13 @@ export interface NexletDefinition {
    * whose node is of this project, within 300 ms. Default: to bid.
    */
   bid?(auction: AuctionRequest): Promise<BidTerms>;
-  /** New credentials for a workload that runs; the ones it has hold for a while yet. */
+  /**
+   * New credentials for a workload that is alive; the ones it has hold for a while yet. Comes each time the nexlet
+   * registers again, which it does when its own credentials get old, from nodes that keep what they run.
+   */
   renew?(id: string, credentials: NatsConnectionData): Promise<void>;
+  /** What somebody publishes for this nexlet on `$NEX.FEED.<nexlet>.events`: JSON, or its text when it is none. */
+  onEvent?(event: unknown): Promise<void>;
   /** The nexlet ends. */
   close?(): Promise<void>;
 }

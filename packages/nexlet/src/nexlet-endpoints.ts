@@ -1,4 +1,5 @@
 import { headers, type Msg } from '@nats-io/nats-core';
+import type { KeyPair } from '@nats-io/nkeys';
 import {
   agentErrorReply,
   agentSubjects,
@@ -18,21 +19,25 @@ import {
   StartWorkloadResponse,
   StopWorkloadRequest,
   StopWorkloadResponse,
-  SYSTEM_NAMESPACE,
   WorkloadSummaries,
-  type WorkloadSummary,
 } from '@nex-nix/protocol';
 import type { Feeds } from './feeds.ts';
+import type { Logger } from './logger.ts';
 import type { EndpointHandler, MicroService, Reply } from './micro-service.ts';
 import type { NexletDefinition } from './nexlet-definition.ts';
 import { NexletError } from './nexlet-error.ts';
+import { summariesFor } from './workload-summaries.ts';
 
+/** A nexlet at a node: what its endpoints need. */
 export interface NexletParts {
   readonly definition: NexletDefinition;
   readonly nodeId: string;
-  readonly nexus: string;
+  /** Go nodes do not tell it. */
+  readonly nexus: string | undefined;
   readonly agentId: string;
   readonly feeds: Feeds;
+  readonly xkey: KeyPair;
+  readonly logger: Logger;
   readonly summary: () => Promise<AgentSummary>;
   /** Something happened that the node should know of at once. */
   readonly changed: (state?: 'lameduck') => void;
@@ -49,7 +54,7 @@ export function addNexletEndpoints(service: MicroService, parts: NexletParts): v
   add('PingAgent', agentSubjects.ping(nodeId, agentId), ping(parts));
   add('PingAllAgents', agentSubjects.pingAll(nodeId), ping(parts));
   add('SetLameduck', agentSubjects.lameduck(nodeId), setLameduck(parts));
-  add('WorkloadDiscovery', agentSubjects.pingWorkload(nexus, ANY), discoverWorkload(parts));
+  if (nexus !== undefined) add('WorkloadDiscovery', agentSubjects.pingWorkload(nexus, ANY), discoverWorkload(parts));
 }
 
 /** Subscribes what only nodes of this project ask; others grant no right to it. */
@@ -62,7 +67,7 @@ export function addBidEndpoint(service: MicroService, { definition, nodeId, agen
 
 /** Starts one workload out of the request that a node sends, or had kept. */
 export async function startFrom(
-  { definition, feeds }: NexletParts,
+  { definition, feeds, xkey }: NexletParts,
   workloadId: string,
   { request, workload_creds: credentials }: AgentStartWorkloadRequest,
   existing: boolean,
@@ -74,7 +79,7 @@ export async function startFrom(
     const message = `Cannot start workload "${request.name}": its run request is not JSON`;
     throw new NexletError('NEXLET_REQUEST_INVALID', message, { cause });
   }
-  return definition.start({ workloadId, request, runRequest, credentials, existing, feeds });
+  return definition.start({ workloadId, request, runRequest, credentials, existing, feeds, xkey });
 }
 
 function startWorkload(parts: NexletParts): EndpointHandler {
@@ -141,17 +146,12 @@ function cloneTarget(msg: Msg): { newTargetXkey?: string } {
   }
 }
 
-function queryWorkloads({ definition }: NexletParts): EndpointHandler {
+function queryWorkloads({ definition, nodeId }: NexletParts): EndpointHandler {
   return async (msg) => {
-    const { namespace, filter } = ListWorkloadsRequest.decode(msg.data, msg.subject);
-    const workloads = await definition.list({ namespace, filter });
-    return { data: WorkloadSummaries.encode(workloads.filter((workload) => isAskedFor(workload, namespace, filter))) };
+    const asked = ListWorkloadsRequest.decode(msg.data, msg.subject);
+    const workloads = await definition.list(asked);
+    return { data: WorkloadSummaries.encode(summariesFor(workloads, { ...asked, nodeId })) };
   };
-}
-
-function isAskedFor(workload: WorkloadSummary, namespace: string, filter: readonly string[]): boolean {
-  if (namespace !== SYSTEM_NAMESPACE && workload.namespace !== namespace) return false;
-  return filter.length === 0 || filter.includes(workload.id) || filter.includes(workload.name);
 }
 
 function ping({ agentId, summary }: NexletParts): EndpointHandler {

@@ -1,13 +1,15 @@
-import type { NatsConnection } from '@nats-io/nats-core';
+import type { Msg, NatsConnection } from '@nats-io/nats-core';
 import {
   agentSubjects,
-  type NatsConnectionData,
+  AgentStartWorkloadRequest,
+  natsConnectionData,
   ProtocolError,
-  readReply,
+  readErrorReply,
   RegisterAgentRequest,
   RegisterAgentResponse,
   requestOne,
 } from '@nex-nix/protocol';
+import type { Logger } from './logger.ts';
 import type { NexletDefinition } from './nexlet-definition.ts';
 import { NexletError } from './nexlet-error.ts';
 
@@ -21,18 +23,21 @@ export interface Registrant {
   readonly agentId: string;
   /** Public curve key of the nexlet. */
   readonly xkey: string;
+  readonly logger: Logger;
 }
 
 /**
  * Registers a nexlet with its node.
  *
  * @throws {NexletError} NEXLET_NODE_UNREACHABLE, NEXLET_REGISTRATION_REFUSED
+ * @throws {ProtocolError} NEX_PERMISSION when the connection may not register, NEX_CONNECTION_CLOSED
  */
 export async function register(
   nc: NatsConnection,
-  { definition, nodeId, agentId, xkey }: Registrant,
+  registrant: Registrant,
   signal?: AbortSignal,
 ): Promise<RegisterAgentResponse> {
+  const { definition, nodeId, agentId, xkey } = registrant;
   const subject = agentSubjects.register(nodeId, agentId);
   const payload = RegisterAgentRequest.encode({
     description: definition.description ?? '',
@@ -51,7 +56,7 @@ export async function register(
   }
   let response: RegisterAgentResponse;
   try {
-    response = readReply(RegisterAgentResponse, reply, subject);
+    response = readResponse(reply, registrant);
   } catch (cause) {
     throw cause instanceof ProtocolError ? refused(definition.name, cause.message, cause) : cause;
   }
@@ -63,11 +68,49 @@ function refused(name: string, why: string, cause?: unknown): NexletError {
   return new NexletError('NEXLET_REGISTRATION_REFUSED', `Cannot register nexlet "${name}": ${why}`, { cause });
 }
 
-/** When the credentials in connection data end, in milliseconds of the Unix epoch; undefined when they do not. */
-export function expiryOf({ nats_user_jwt: jwt }: NatsConnectionData): number | undefined {
-  const claims = jwt.split('.')[1];
-  if (claims === undefined) return undefined;
-  const parsed: unknown = JSON.parse(Buffer.from(claims, 'base64url').toString());
-  const expiry = typeof parsed === 'object' && parsed !== null && 'exp' in parsed ? parsed.exp : undefined;
-  return typeof expiry === 'number' && expiry > 0 ? expiry * 1_000 : undefined;
+/** Reads a reply key by key: what is missing and can be done without is, and so is each entry of the state. */
+function readResponse(reply: Msg, { nodeId, logger }: Registrant): RegisterAgentResponse {
+  const error = readErrorReply(reply);
+  if (error !== undefined) throw error;
+  const { existing_state: state, ...rest } = asObject(reply.data);
+  const { connection_data: connection } = rest;
+  const given = {
+    message: '',
+    node_id: nodeId,
+    ...rest,
+    ...(isObject(connection) ? { connection_data: { ...natsConnectionData({}), ...connection } } : {}),
+    ...(rest['success'] === false && connection === undefined ? { connection_data: natsConnectionData({}) } : {}),
+    existing_state: {},
+  };
+  const response = RegisterAgentResponse.decode(JSON.stringify(given), reply.subject);
+  return { ...response, existing_state: readEntries(state, logger) };
+}
+
+function readEntries(state: unknown, logger: Logger): Record<string, AgentStartWorkloadRequest> {
+  if (!isObject(state)) return {};
+  const result: [string, AgentStartWorkloadRequest][] = [];
+  for (const [id, entry] of Object.entries(state)) {
+    try {
+      result.push([id, AgentStartWorkloadRequest.decode(JSON.stringify(entry), `existing_state.${id}`)]);
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      logger.error({ err: error, workloadId: id }, 'existing workload could not be restored');
+    }
+  }
+  return Object.fromEntries(result);
+}
+
+function asObject(data: Uint8Array): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder().decode(data));
+  } catch (cause) {
+    throw new ProtocolError('NEX_MESSAGE_INVALID', 'the reply of the node is not JSON', { cause });
+  }
+  if (isObject(value)) return value;
+  throw new ProtocolError('NEX_MESSAGE_INVALID', 'the reply of the node is no object');
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

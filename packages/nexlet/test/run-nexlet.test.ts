@@ -1,20 +1,15 @@
 // Our nexlet against a scripted node that behaves as a Go node does.
+import { natsConnectionData } from '@nex-nix/protocol';
 import type { NatsConnection } from '@nats-io/nats-core';
-import { natsConnectionData, type WorkloadSummary } from '@nex-nix/protocol';
 import { startNatsServer, type TestNatsServer, waitFor } from '@nex-nix/test-kit';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type NexletDefinition, runNexlet, type StartContext } from '../src/index.ts';
-
-interface Heartbeat {
-  data: string;
-  summary: { state: string; workload_count: number };
-}
+import { creds, request, ScriptedNode } from './scripted-node.ts';
+import { testDefinition } from './test-definition.ts';
 
 let server: TestNatsServer;
 let nc: NatsConnection;
-let nodeId: string;
-let registrations: { subject: string; body: Record<string, unknown> }[];
-let beats: { time: number; body: Heartbeat }[];
+let node: ScriptedNode;
 let count = 0;
 
 beforeAll(async () => {
@@ -26,92 +21,28 @@ afterAll(async () => {
 });
 
 beforeEach(async () => {
-  nodeId = `NODE${++count}`;
-  registrations = [];
-  beats = [];
   nc = await server.connect();
-  nc.subscribe(`$NEX.SVC.${nodeId}.agent.HEARTBEAT.a1`, {
-    callback: (_error, msg) => void beats.push({ time: Date.now(), body: msg.json() }),
-  });
+  node = new ScriptedNode(nc, { id: `NODE${++count}`, servers: [server.url] });
+  await node.flush();
 });
 
-const creds = (name: string) => natsConnectionData({ nats_servers: [server.url], conn_name: name });
-
-async function node(response: object = {}): Promise<void> {
-  nc.subscribe(`$NEX.SVC.${nodeId}.agent.REGISTER.*`, {
-    callback: (_error, msg) => {
-      registrations.push({ subject: msg.subject, body: msg.json() });
-      const success = {
-        connection_data: creds('second'),
-        existing_state: {},
-        message: '',
-        node_id: nodeId,
-        success: true,
-      };
-      msg.respond(JSON.stringify({ ...success, ...response }));
-    },
-  });
-  await nc.flush();
-}
-
-const request = (name: string, more: object = {}) => ({
-  description: '',
-  name,
-  namespace: 'default',
-  run_request: '{"x":1}',
-  tags: null,
-  workload_lifecycle: 'service',
-  workload_type: 'test',
-  ...more,
+afterEach(async () => {
+  await nc.close();
 });
 
-function testDefinition(overrides: Partial<NexletDefinition> = {}) {
-  const started = new Map<string, StartContext>();
-  const definition: NexletDefinition = {
-    name: 'test_exec',
-    type: 'test',
-    version: '1.0.0',
-    lifecycles: ['service', 'job'],
-    startRequestSchema: { type: 'object' },
-    start: async (context) => {
-      if (context.request.name === 'bad') throw new Error('bad\nname');
-      started.set(context.workloadId, context);
-      return { id: context.workloadId, name: context.request.name };
-    },
-    stop: async (id) => started.delete(id),
-    get: async (id) => started.get(id)?.request,
-    list: async () =>
-      [...started.values()].map(({ workloadId, request }): WorkloadSummary => ({
-        id: workloadId,
-        name: request.name,
-        namespace: request.namespace,
-        runtime: '--',
-        start_time: '2026-05-01T10:01:00Z',
-        tags: {},
-        workload_lifecycle: request.workload_lifecycle,
-        workload_state: 'running',
-        workload_type: 'test',
-      })),
-    ...overrides,
-  };
-  return { definition, started };
-}
-
-const run = (definition: NexletDefinition) =>
-  runNexlet(definition, { registration: creds('first'), nodeId, nexus: 'nexus', agentId: 'a1' });
-const ask = (verb: string, body: unknown) =>
-  nc.request(`$NEX.SVC.${nodeId}.agent.${verb}`, JSON.stringify(body), { timeout: 2_000 });
-const start = (id: string, body: object) =>
-  ask(`a1.STARTWORKLOAD.${id}`, { request: body, workload_creds: creds('w') });
+const registration = () => natsConnectionData({ nats_servers: [server.url], conn_name: 'first' });
+const run = (definition: NexletDefinition, more: object = {}) =>
+  runNexlet(definition, { registration: registration(), nodeId: node.id, nexus: 'nexus', agentId: 'a1', ...more });
+const ask = (verb: string, body: unknown) => node.ask(verb, body);
+const start = (id: string, body: object) => node.start('a1', id, body);
 
 describe('runNexlet()', () => {
   it('registers with every key, then beats at once, after a quarter and after a whole second', async () => {
-    await node();
     const { definition } = testDefinition();
     await using nexlet = await run(definition);
-    expect(registrations).toEqual([
+    expect(node.registrations).toEqual([
       {
-        subject: `$NEX.SVC.${nodeId}.agent.REGISTER.a1`,
+        subject: `$NEX.SVC.${node.id}.agent.REGISTER.a1`,
         body: {
           description: '',
           max_workloads: 0,
@@ -124,12 +55,12 @@ describe('runNexlet()', () => {
         },
       },
     ]);
-    await waitFor('three heartbeats', () => beats.length >= 3, { timeout: 3_000 });
-    const [first = 0, second = 0, third = 0] = beats.map((beat) => beat.time);
+    await waitFor('three heartbeats', () => node.beats.length >= 3, { timeout: 3_000 });
+    const [first = 0, second = 0, third = 0] = node.beats.map((beat) => beat.time);
     expect(second - first).toBeGreaterThanOrEqual(240);
     expect(third - first).toBeGreaterThanOrEqual(990);
-    expect(JSON.parse(beats[0]?.body.data ?? '')).toEqual({ register_type: 'test' });
-    expect(beats[0]?.body.summary).toEqual({
+    expect(JSON.parse(String(node.beats[0]?.body['data']))).toEqual({ register_type: 'test' });
+    expect(node.beats[0]?.body['summary']).toEqual({
       name: 'test_exec',
       start_time: expect.any(String) as unknown,
       state: 'running',
@@ -141,7 +72,6 @@ describe('runNexlet()', () => {
   });
 
   it('serves the node: start, list, get, ping, stop', async () => {
-    await node();
     const { definition, started } = testDefinition();
     await using running = new AsyncDisposableStack();
     running.use(await run(definition));
@@ -149,12 +79,12 @@ describe('runNexlet()', () => {
     expect(started.get('w1')).toMatchObject({ runRequest: { x: 1 }, existing: false, credentials: { conn_name: 'w' } });
     await start('w2', request('db', { namespace: 'other' }));
 
-    const list = async (namespace: string, filter: string[] | null) =>
-      (await ask('QUERYWORKLOADS', { namespace, filter })).json<{ id: string }[]>().map(({ id }) => id);
-    expect(await list('default', null)).toEqual(['w1']);
-    expect(await list('system', null)).toEqual(['w1', 'w2']);
-    expect(await list('system', ['db'])).toEqual(['w2']);
-    expect(await list('default', ['w2'])).toEqual([]);
+    expect(await node.list('default')).toEqual(['w1']);
+    expect(await node.list('system')).toEqual(['w1', 'w2']);
+    expect(await node.list('system', ['db'])).toEqual(['w2']);
+    expect(await node.list('default', ['w2'])).toEqual([]);
+    const [summary] = (await ask('QUERYWORKLOADS', { namespace: 'default', filter: null })).json<object[]>();
+    expect(summary).toMatchObject({ id: 'w1', metadata: { node_id: node.id } });
 
     expect((await ask('GETWORKLOAD.w1', {})).json()).toMatchObject({ name: 'web', run_request: '{"x":1}' });
     const ping = await ask('PING', {});
@@ -173,20 +103,18 @@ describe('runNexlet()', () => {
       workload_type: 'test',
     });
     const found = await nc.request('$NEX.SVC.nexus.agent.PINGWORKLOAD.w1', '', { timeout: 2_000 });
-    expect(found.json()).toEqual({ node_id: nodeId });
+    expect(found.json()).toEqual({ node_id: node.id });
   });
 
   it('is silent about workloads that it does not have', async () => {
-    await node();
     await using running = new AsyncDisposableStack();
     running.use(await run(testDefinition().definition));
-    await expect(nc.request(`$NEX.SVC.${nodeId}.agent.GETWORKLOAD.w9`, '{}', { timeout: 200 })).rejects.toThrow(
+    await expect(nc.request(`$NEX.SVC.${node.id}.agent.GETWORKLOAD.w9`, '{}', { timeout: 200 })).rejects.toThrow(
       'timeout',
     );
   });
 
   it('answers what it cannot do with code 100 and one line, and goes on', async () => {
-    await node();
     await using running = new AsyncDisposableStack();
     running.use(await run(testDefinition().definition));
     const bad = await start('w1', request('bad'));
@@ -206,8 +134,8 @@ describe('runNexlet()', () => {
   });
 
   it('takes back what the node says it runs, and survives what it cannot take back', async () => {
-    const entry = (name: string) => ({ request: request(name), workload_creds: creds('w') });
-    await node({ existing_state: { w1: entry('bad'), w2: entry('web') } });
+    const entry = (name: string) => ({ request: request(name), workload_creds: creds([server.url]) });
+    node.answer = () => node.success({ existing_state: { w1: entry('bad'), w2: entry('web') } });
     const { definition, started } = testDefinition();
     await using running = new AsyncDisposableStack();
     running.use(await run(definition));
@@ -217,21 +145,19 @@ describe('runNexlet()', () => {
   });
 
   it('tells the node when it becomes lame duck, and when it ends', async () => {
-    await node();
     const delays: number[] = [];
     const { definition } = testDefinition({ lameduck: async (delay) => void delays.push(delay) });
     const nexlet = await run(definition);
     expect((await ask('SETLAMEDUCK', { delay: '1m30s' })).json()).toEqual({ success: true, message: '' });
     expect(delays).toEqual([90_000]);
-    await waitFor('a lame duck heartbeat', () => beats.at(-1)?.body.summary.state === 'lameduck');
+    await waitFor('a lame duck heartbeat', () => node.beats.at(-1)?.state === 'lameduck');
     await nexlet[Symbol.asyncDispose]();
     await nexlet[Symbol.asyncDispose]();
-    await waitFor('the last heartbeat', () => beats.at(-1)?.body.summary.state === 'stopping');
+    await waitFor('the last heartbeat', () => node.beats.at(-1)?.state === 'stopping');
     await expect(ask('PING', {})).rejects.toThrow('no responders');
   });
 
   it('adopts before it serves, publishes while it closes, and waits for what is under way', async () => {
-    await node();
     const order: string[] = [];
     const lines: string[] = [];
     nc.subscribe('$NEX.FEED.default.logs.*.*', {
@@ -278,7 +204,7 @@ describe('runNexlet()', () => {
     [{ success: false, message: 'no room' }, 'Cannot register nexlet "test_exec": no room'],
     [{ success: undefined }, 'field "success" is required'],
   ])('is told why the node does not want it: %j', async (response, message) => {
-    await node(response);
+    node.answer = () => node.success(response);
     await expect(run(testDefinition().definition)).rejects.toMatchObject({
       code: 'NEXLET_REGISTRATION_REFUSED',
       message: expect.stringContaining(message) as unknown,
@@ -287,10 +213,11 @@ describe('runNexlet()', () => {
 
   it('says when there is no node, no server, or no semantic version', async () => {
     const { definition } = testDefinition();
+    node[Symbol.dispose]();
     await expect(run(definition)).rejects.toMatchObject({ code: 'NEXLET_NODE_UNREACHABLE', kind: 'unreachable' });
     await expect(run({ ...definition, version: '1' })).rejects.toMatchObject({ code: 'NEXLET_DEFINITION_INVALID' });
     const nowhere = natsConnectionData({ nats_servers: ['nats://user:secret@127.0.0.1:1'] });
-    const failing = runNexlet(definition, { registration: nowhere, nodeId, nexus: 'nexus', agentId: 'a1' });
+    const failing = run(definition, { registration: nowhere });
     await expect(failing).rejects.toMatchObject({
       code: 'NEXLET_NATS_UNREACHABLE',
       message: 'Cannot connect a nexlet to NATS at nats://127.0.0.1:1: connection refused',

@@ -1,0 +1,144 @@
+// What nexlets publish, while the NATS server goes away and comes back.
+import { natsConnectionData } from '@nex-nix/protocol';
+import type { Msg, NatsConnection } from '@nats-io/nats-core';
+import { startNatsServer, type TestNatsServer, waitFor } from '@nex-nix/test-kit';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { connectWith, createFeeds } from '../src/index.ts';
+import { silentLogger } from '../src/logger.ts';
+import { Outbox } from '../src/outbox.ts';
+
+let server: TestNatsServer;
+
+beforeAll(async () => {
+  server = await startNatsServer({ jetstream: false });
+});
+
+afterAll(async () => {
+  await server[Symbol.asyncDispose]();
+});
+
+const connect = () => connectWith(natsConnectionData({ nats_servers: [server.url] }));
+
+/** Lines, first come first, as a listener that reconnects hears them. */
+async function listen(nc: NatsConnection, subject: string): Promise<Msg[]> {
+  const heard: Msg[] = [];
+  nc.subscribe(subject, { callback: (_error, msg) => void heard.push(msg) });
+  await nc.flush();
+  return heard;
+}
+
+/** What the stream has kept, first come first. */
+async function storedLines(nc: NatsConnection): Promise<string[]> {
+  const lines: string[] = [];
+  for (;;) {
+    const reply = await nc.request('$JS.API.STREAM.MSG.GET.LOGS', JSON.stringify({ seq: lines.length + 1 }));
+    const { message } = reply.json<{ message?: { data: string } }>();
+    if (message === undefined) return lines;
+    lines.push(Buffer.from(message.data, 'base64').toString());
+  }
+}
+
+describe('feeds', () => {
+  it('carry logs, metrics, events and ingress in the form of Nex 0.4', async () => {
+    await using nc = await connect();
+    await using listener = await connect();
+    const heard = await listen(listener, '$NEX.FEED.>');
+    const feeds = createFeeds(nc, 'a1');
+    feeds.log('default', 'w1', 'stderr', 'line');
+    feeds.metric('default', 'w1', '{"cpu":1}');
+    feeds.event('default', 'WORKLOADSTARTED', { id: 'w1' });
+    feeds.ingress('w1', '10.0.0.2:8080');
+    feeds.ingress('w1', undefined);
+    await feeds.flushed();
+    await waitFor('all of them', () => heard.length === 5);
+    expect(heard.map((msg) => [msg.subject, msg.string()])).toEqual([
+      ['$NEX.FEED.default.logs.w1.stderr', 'line'],
+      ['$NEX.FEED.default.metrics.w1', '{"cpu":1}'],
+      ['$NEX.FEED.default.events.WORKLOADSTARTED', '{"id":"w1"}'],
+      ['$NEX.FEED.a1.events.INGRESS', '{"command":"add","upstream":"10.0.0.2:8080","workload_id":"w1"}'],
+      ['$NEX.FEED.a1.events.INGRESS', '{"command":"remove","upstream":"","workload_id":"w1"}'],
+    ]);
+    for (const msg of heard.slice(0, 2)) {
+      expect(msg.headers?.get('synadia.com/namespace')).toBe('default');
+      expect(msg.headers?.has('synadia.com/group')).toBe(true);
+    }
+    expect(heard[2]?.headers).toBeUndefined();
+  });
+
+  it('keep what is published while there is no server, in order, and say when it has it', async () => {
+    await using keeping = await startNatsServer();
+    const { url } = keeping;
+    await using nc = await connectWith(natsConnectionData({ nats_servers: [url] }));
+    const stream = {
+      name: 'LOGS',
+      subjects: ['$NEX.FEED.*.logs.>'],
+      retention: 'limits',
+      storage: 'file',
+      num_replicas: 1,
+    };
+    await nc.request(
+      '$JS.API.STREAM.CREATE.LOGS',
+      JSON.stringify({ ...stream, max_consumers: -1, max_msgs: -1, max_bytes: -1, max_age: 0, discard: 'old' }),
+    );
+    const feeds = createFeeds(nc);
+    process.kill(keeping.pid, 'SIGSTOP');
+    // The socket takes these, and nobody will ever read them.
+    for (let line = 0; line < 100; line++) feeds.log('default', 'w1', 'stdout', `${line}`);
+    let isFlushed = false;
+    const flushing = feeds.flushed().finally(() => (isFlushed = true));
+    const restarted = keeping.restart('SIGKILL');
+    for (let line = 100; line < 200; line++) feeds.log('default', 'w1', 'stdout', `${line}`);
+    expect(isFlushed).toBe(false);
+    await restarted;
+    await flushing;
+    await feeds.flushed();
+    const lines = await storedLines(nc);
+    expect(lines.filter((line, index) => lines.indexOf(line) === index)).toEqual(
+      Array.from({ length: 200 }, (_, line) => `${line}`),
+    );
+  });
+
+  it('go on over the next connection when the one they had is closed', async () => {
+    await using listener = await connect();
+    const heard = await listen(listener, 'lines');
+    const outbox = new Outbox({ logger: silentLogger });
+    outbox.publish('lines', Buffer.from('before the first'));
+    const first = await connect();
+    outbox.attach(first);
+    await outbox.flushed();
+    await first.close();
+    outbox.publish('lines', Buffer.from('between'));
+    outbox.publish('lines', Buffer.from('the two'));
+    const flushed = outbox.flushed();
+    await using second = await connect();
+    outbox.attach(second);
+    await flushed;
+    await listener.flush();
+    expect(heard.map((msg) => msg.string())).toEqual(['before the first', 'between', 'the two']);
+  });
+
+  it('take no more than their capacity without a server, and say so', async () => {
+    const outbox = new Outbox({ logger: silentLogger, capacity: 1_000 });
+    const payload = Buffer.alloc(100);
+    expect([1, 2, 3, 4].map(() => outbox.publish('lines', payload))).toEqual([true, true, true, false]);
+    await using nc = await connect();
+    outbox.attach(nc);
+    await outbox.flushed();
+    expect(outbox.publish('lines', payload)).toBe(true);
+  });
+
+  it('do not promise what a closed connection cannot keep', async () => {
+    const nc = await connect();
+    const feeds = createFeeds(nc);
+    process.kill(server.pid, 'SIGSTOP');
+    try {
+      feeds.log('default', 'w1', 'stdout', 'never heard');
+      const flushed = expect(feeds.flushed()).rejects.toMatchObject({ code: 'NEXLET_FEED_CLOSED' });
+      await nc.close();
+      await flushed;
+      expect(feeds.log('default', 'w1', 'stdout', 'too late')).toBe(false);
+    } finally {
+      process.kill(server.pid, 'SIGCONT');
+    }
+  });
+});
