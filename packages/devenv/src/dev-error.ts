@@ -13,8 +13,6 @@ const KINDS = {
   DEVENV_STORE_INVALID: 'failed',
   /** nats-server did not take an account. */
   DEVENV_PUSH_FAILED: 'failed',
-  /** The stream of logs and events could not be made. */
-  DEVENV_STREAM_FAILED: 'failed',
   /** The key or the token of the cache in the data folder cannot be used. */
   DEVENV_CACHE_INVALID: 'failed',
 } as const satisfies Record<string, ErrorKind>;

@@ -2,12 +2,13 @@ import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { NatsConnection } from '@nats-io/nats-core';
 import { connectContext } from '@nex-nix/nats-context';
+import { ensureFeedStream } from '@nex-nix/node';
+import { FEED_STREAM } from '@nex-nix/protocol';
 import { ACCOUNT, type AccountUser, OPERATOR, SYSTEM_ACCOUNT, type SystemUser } from './claims.ts';
 import { DevError } from './dev-error.ts';
 import { cachePaths, DevCache } from './dev-cache.ts';
 import { ensureContext } from './dev-contexts.ts';
 import type { OnDevEvent } from './dev-event.ts';
-import { ensureFeedStream, FEED_STREAM } from './feed-stream.ts';
 import { lockFolder } from './folder-lock.ts';
 import { ensureIdentities, type Identities, setServiceUrl } from './identities.ts';
 import { endOrphan } from './nats-server.ts';
@@ -63,7 +64,7 @@ export class DevServices implements AsyncDisposable {
 
   /**
    * Starts everything, making what is missing and leaving what is there. When it fails, nothing is left running.
-   * Errors: `DevError`; `ContextError` when the server does not let us in; `CacheError` when the cache does not start.
+   * Errors: `DevError`; `NodeError` when the stream of logs and events cannot be made; `ContextError` when the server does not let us in; `CacheError` when the cache does not start.
    */
   static async start(options: DevServicesOptions): Promise<DevServices> {
     const { signal, onEvent = () => undefined } = options;
@@ -127,6 +128,11 @@ export class DevServices implements AsyncDisposable {
   /** File with the seed of the signing key of `Exp`, which signs users of the account. */
   get accountSigningKeySeedFile(): string {
     return this.#store.keyFile(this.#identities.account.signingKey);
+  }
+
+  /** File with the seed of the operator's key that signs accounts. */
+  get operatorSeedFile(): string {
+    return this.#store.keyFile(this.#identities.operatorKey);
   }
 
   /** The binary cache, unless it was not wanted. */

@@ -31,6 +31,8 @@ export interface AccountIdentity {
 }
 
 export interface Identities {
+  /** Public key of the operator's key whose seed signs accounts. */
+  operatorKey: string;
   system: AccountIdentity;
   account: AccountIdentity;
 }
@@ -48,7 +50,9 @@ export async function ensureIdentities(store: NscStore, onEvent: OnDevEvent): Pr
   for (const name of Object.keys(userClaims) as AccountUser[]) {
     await ensureUser(store, account, { name, claims: userClaims[name], onEvent });
   }
-  return { system, account };
+  const { sub, nats } = operator.claims;
+  const operatorKey = (await findSeed(store, keysOf(nats.signing_keys))) ?? sub;
+  return { operatorKey, system, account };
 }
 
 /** Writes into the operator's JWT where its server is, which nsc uses to push accounts. Nothing else in it changes. */

@@ -8,6 +8,7 @@ import {
 import { connect } from '@nats-io/transport-node';
 import { authentication } from './authentication.ts';
 import { ContextError } from './context-error.ts';
+import { applyJetstreamDomain } from './jetstream-domain.ts';
 import { natsContext, type NatsContext } from './nats-context.ts';
 import { filePath } from './secret-source.ts';
 import { parseServerUrls } from './server-url.ts';
@@ -52,7 +53,9 @@ export async function connectContext(
     ...(tls === undefined ? {} : { tls }),
   });
   try {
-    return await orGiveUp(attempt, timeoutMs, options.signal);
+    const nc = await orGiveUp(attempt, timeoutMs, options.signal);
+    applyJetstreamDomain(nc, full);
+    return nc;
   } catch (error) {
     options.signal?.throwIfAborted();
     throw explain(error, { servers, who, context: full.name, timeoutMs });

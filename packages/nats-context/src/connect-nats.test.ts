@@ -2,7 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { tempDir } from '@nex-nix/test-kit';
 import { expect, it } from 'vitest';
-import { resolveTarget } from './connect-nats.ts';
+import { type NatsTarget, resolveTarget } from './connect-nats.ts';
 import { saveContext } from './context-folder.ts';
 
 it('resolveTarget() takes each of server and credentials from the first source that has it', async () => {
@@ -36,4 +36,28 @@ it('resolveTarget() does not pass over a selected context that is gone', async (
   await mkdir(join(dir.path, 'nats'));
   await writeFile(join(dir.path, 'nats/context.txt'), 'Gone');
   await expect(resolveTarget({ configDir: dir.path, env: {} })).rejects.toMatchObject({ code: 'CONTEXT_NOT_FOUND' });
+});
+
+it('resolveTarget() takes what a configuration file says before the environment, and after what it is told', async () => {
+  await using dir = await tempDir();
+  const configDir = dir.path;
+  await saveContext('Named', { url: 'nats://named', creds: '/named', tls_first: true }, { configDir });
+  const env = { NATS_URL: 'nats://env', NATS_USER: 'env', NATS_PASSWORD: 'p', NATS_CA: '/ca' };
+  const resolve = (target: NatsTarget) => resolveTarget({ configDir, env, ...target });
+  expect(await resolve({})).toMatchObject({ url: 'nats://env', user: 'env', ca: '/ca' });
+  expect(await resolve({ configured: { servers: 'nats://file' } })).toMatchObject({ url: 'nats://file', user: 'env' });
+  const configured = { context: 'Named', servers: 'nats://file' };
+  expect(await resolve({ configured })).toMatchObject({ url: 'nats://file', creds: '/named', user: '', ca: '' });
+  const told = { servers: 'nats://told', jwt: 'eyJ', seed: 'SU', tlsCert: '/cert', jetstreamDomain: 'hub' };
+  expect(await resolve({ configured, ...told })).toMatchObject({
+    url: 'nats://told',
+    creds: '',
+    user_jwt: 'eyJ',
+    user_seed: 'SU',
+    cert: '/cert',
+    tls_first: true,
+    jetstream_domain: 'hub',
+  });
+  expect(await resolve({ user: 'only' })).toMatchObject({ user: '', token: 'only' });
+  expect(await resolve({ seed: '/file' })).toMatchObject({ nkey: '/file', user: '' });
 });

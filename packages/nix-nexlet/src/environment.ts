@@ -1,5 +1,13 @@
-import type { NatsConnectionData, StartWorkloadRequest } from '@nex-nix/protocol';
+import { inboxPrefix, type NatsConnectionData, type StartWorkloadRequest } from '@nex-nix/protocol';
+import { CREDENTIALS_PATH, credentialsFolder } from './credentials-file.ts';
 import type { WorkloadPlan } from './start-request.ts';
+
+export interface EnvironmentInput {
+  readonly request: StartWorkloadRequest;
+  readonly credentials: NatsConnectionData;
+  /** What the request had sealed. */
+  readonly secrets: Readonly<Record<string, string>>;
+}
 
 /**
  * The whole environment of a workload: what Go nexlets set (`NEX_WORKLOAD_NATS_*`), who it is, a home and a PATH of its
@@ -8,19 +16,23 @@ import type { WorkloadPlan } from './start-request.ts';
 export function workloadEnvironment(
   id: string,
   plan: WorkloadPlan,
-  { request, credentials }: { request: StartWorkloadRequest; credentials: NatsConnectionData },
+  { request, credentials, secrets }: EnvironmentInput,
 ): Record<string, string> {
   const [server] = credentials.nats_servers;
+  const hasFile = credentialsFolder(credentials) !== undefined;
   return {
     HOME: '/tmp',
     PATH: `${plan.storePath}/bin`,
     ...(server === undefined ? {} : { NATS_URL: server }),
     ...plan.environment,
+    ...secrets,
     NEX_NAMESPACE: request.namespace,
     NEX_WORKLOAD_ID: id,
     NEX_WORKLOAD_NAME: request.name,
     NEX_WORKLOAD_NATS_SERVERS: credentials.nats_servers.join(','),
     NEX_WORKLOAD_NATS_NKEY: credentials.nats_user_seed,
     NEX_WORKLOAD_NATS_B64_JWT: Buffer.from(credentials.nats_user_jwt).toString('base64'),
+    NEX_WORKLOAD_NATS_INBOX_PREFIX: inboxPrefix(id),
+    ...(hasFile ? { NEX_WORKLOAD_NATS_CREDS: CREDENTIALS_PATH } : {}),
   };
 }

@@ -6,57 +6,67 @@ const SAVE_INTERVAL = 250;
 export const START_OF_LOGS: LogPosition = { stdout: 0, stderr: 0 };
 
 export interface LogSink {
-  publish: (entry: LogEntry) => void;
+  /** False when the line is not taken: too much waits for the server. */
+  publish: (entry: LogEntry) => boolean;
+  /** Resolves when the server has everything published so far; with false when nobody waits for that any more. */
+  delivered: () => Promise<boolean>;
   /** Writes down that everything before `position` was published. Must not reject. */
   save: (position: LogPosition) => Promise<void>;
 }
 
 /**
  * Publishes the lines of a sandbox from a position on, until it has ended or is let go of. The position is saved at
- * the beginning, at the end, and soon after a line was published, never before: whoever goes on from it misses no line,
- * and repeats none unless this process was killed within the last moment.
+ * the beginning, at the end, and soon after the server has got a line, never before: whoever goes on from it misses no
+ * line, and repeats none unless this process was killed within the last moment.
  */
-export async function followLogs(sandbox: Sandbox, from: LogPosition, { publish, save }: LogSink): Promise<void> {
-  await save(from);
-  await using position = new SavedPosition(save);
+export async function followLogs(sandbox: Sandbox, from: LogPosition, sink: LogSink): Promise<void> {
+  await sink.save(from);
+  await using position = new SavedPosition(sink);
   for await (const entry of sandbox.logs(from, { follow: true })) {
-    publish(entry);
+    while (!sink.publish(entry)) if (!(await sink.delivered())) return;
     position.moveTo(entry.position);
   }
 }
 
 /** A position that is saved at most once an interval, and when it is disposed. */
 class SavedPosition implements AsyncDisposable {
-  readonly #save: (position: LogPosition) => Promise<void>;
+  readonly #sink: LogSink;
   #unsaved: LogPosition | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #saving: Promise<void> = Promise.resolve();
+  #saving: Promise<void> | undefined;
 
-  constructor(save: (position: LogPosition) => Promise<void>) {
-    this.#save = save;
+  constructor(sink: LogSink) {
+    this.#sink = sink;
   }
 
   moveTo(position: LogPosition): void {
     this.#unsaved = position;
-    this.#timer ??= setTimeout(() => this.#flush(), SAVE_INTERVAL);
+    this.#plan();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    clearTimeout(this.#timer);
-    this.#flush();
     await this.#saving;
+    clearTimeout(this.#timer);
+    await this.#save();
   }
 
-  #flush(): void {
-    this.#timer = undefined;
-    this.#saving = this.#saveAfter(this.#saving);
+  #plan(): void {
+    if (this.#saving !== undefined) return;
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#saving = this.#saveThenPlan();
+    }, SAVE_INTERVAL);
   }
 
-  /** One after the other: a slow disk must not let an older position win. */
-  async #saveAfter(earlier: Promise<void>): Promise<void> {
-    await earlier;
+  async #saveThenPlan(): Promise<void> {
+    await this.#save();
+    this.#saving = undefined;
+    if (this.#unsaved !== undefined) this.#plan();
+  }
+
+  async #save(): Promise<void> {
     const position = this.#unsaved;
     this.#unsaved = undefined;
-    if (position !== undefined) await this.#save(position);
+    if (position !== undefined && (await this.#sink.delivered())) await this.#sink.save(position);
   }
 }

@@ -1,3 +1,4 @@
+export { type Capacity, MACHINE } from './bid-terms.ts';
 export { NixNexlet } from './nix-nexlet.ts';
 export type { NixNexletOptions } from './nix-nexlet.ts';
 export { NixNexletError } from './nix-nexlet-error.ts';

@@ -9,6 +9,12 @@ const KINDS = {
   NIX_NEXLET_INTERPRETER_MISSING: 'refused',
   /** There is a workload of that id, and it has not ended. */
   NIX_NEXLET_WORKLOAD_EXISTS: 'refused',
+  /** What is sealed in the start request is sealed for another key than this nexlet's. */
+  NIX_NEXLET_NOT_SEALED_FOR_US: 'refused',
+  /** The machine has not so much memory, or so many processors, left. */
+  NIX_NEXLET_NO_ROOM: 'refused',
+  /** The file with the key of the nexlet is damaged. */
+  NIX_NEXLET_KEY_INVALID: 'failed',
   /** The workload was stopped while it was being started. */
   NIX_NEXLET_STOPPED: 'refused',
   /** The nexlet is lame duck or closing. */

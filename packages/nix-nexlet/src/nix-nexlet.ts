@@ -10,18 +10,23 @@ import {
   queryClosure,
   requireTrust,
 } from '@nex-nix/nix';
-import type { StartWorkloadRequest } from '@nex-nix/protocol';
-import type { Runtime, Sandbox } from '@nex-nix/sandbox';
+import { seedOfXKey, type StartWorkloadRequest } from '@nex-nix/protocol';
+import type { PrivateFolder, Runtime, Sandbox } from '@nex-nix/sandbox';
+import { bidTerms, type Capacity, MACHINE, type Tenant, whyNoRoom } from './bid-terms.ts';
+import { credentialsFolder } from './credentials-file.ts';
 import { DeploymentPins, type PinStore } from './deployment-pins.ts';
 import { workloadEnvironment } from './environment.ts';
+import { loadNexletKey, type XKey } from './nexlet-key.ts';
 import { NixNexletError } from './nix-nexlet-error.ts';
 import { findProgram } from './program.ts';
+import { openSealed, resealFor } from './sealed-request.ts';
 import { DEFAULTS, NixStartRequest, planWorkload, type WorkloadDefaults, type WorkloadPlan } from './start-request.ts';
-import { Workload } from './workload.ts';
+import { Workload, type WorkloadParts } from './workload.ts';
 import { type WorkloadRecord, WorkloadRecords } from './workload-record.ts';
 
-/** How many workloads that have ended are still listed, so that one can see why. */
+/** How many workloads that have ended are still listed, so that one can see why; all that ended within the last minute are. */
 const FINISHED_KEPT = 64;
+const FINISHED_KEPT_MS = 60_000;
 
 export interface NixNexletOptions {
   /** Where closures come from: the cache in NATS. */
@@ -40,6 +45,14 @@ export interface NixNexletOptions {
   defaults?: Partial<WorkloadDefaults>;
   /** What happens to running workloads when the nexlet closes. Default `stop`. */
   onClose?: 'stop' | 'leave';
+  /** What workloads may ask for together. Default: {@link MACHINE}. */
+  capacity?: Partial<Capacity>;
+}
+
+interface SandboxInput {
+  readonly infos: readonly PathInfo[];
+  readonly environment: Record<string, string>;
+  readonly privateFolder: PrivateFolder | undefined;
 }
 
 /**
@@ -52,17 +65,22 @@ export class NixNexlet {
   readonly #records: WorkloadRecords;
   readonly #workloads = new Map<string, Workload>();
   readonly #pins: DeploymentPins;
+  readonly #key: XKey;
+  readonly #capacity: Capacity;
   #closing = false;
 
-  private constructor(options: NixNexletOptions, records: WorkloadRecords) {
+  private constructor(options: NixNexletOptions, { records, key }: { records: WorkloadRecords; key: XKey }) {
     this.#options = options;
+    this.#key = key;
+    this.#capacity = { ...MACHINE, ...options.capacity };
     this.#defaults = { ...DEFAULTS, ...options.defaults };
     this.#records = records;
     this.#pins = new DeploymentPins(options.pins, options.logger);
   }
 
   static async open(options: NixNexletOptions): Promise<NixNexlet> {
-    return new NixNexlet(options, await WorkloadRecords.open(join(options.stateDir, 'workloads')));
+    const records = await WorkloadRecords.open(join(options.stateDir, 'workloads'));
+    return new NixNexlet(options, { records, key: await loadNexletKey(options.stateDir) });
   }
 
   /** What the node registers. */
@@ -74,11 +92,15 @@ export class NixNexlet {
       description: 'Runs Nix store paths in sandboxes that see only their closure',
       lifecycles: ['service', 'job'],
       startRequestSchema: NixStartRequest,
+      xkeySeed: seedOfXKey(this.#key),
       ready: (feeds) => this.#adoptAll(feeds),
       start: (context) => this.#start(context),
       stop: (id, { namespace }) => this.#stop(id, namespace),
-      get: async (id) => this.#workloads.get(id)?.request,
+      get: async (id, options) => this.#get(id, options?.newTargetXkey),
       list: async () => [...this.#workloads.values()].map((workload) => workload.summary()),
+      bid: (auction) =>
+        bidTerms(auction, { capacity: this.#capacity, tenants: this.#tenants(), store: this.#options.store }),
+      renew: async (id, credentials) => this.#workloads.get(id)?.renew(credentials),
       lameduck: async () => {
         this.#closing = true;
       },
@@ -97,21 +119,24 @@ export class NixNexlet {
     }
     const plan = planWorkload(runRequest, this.#defaults);
     checkId(id);
+    const secrets = openSealed(plan.sealed, this.#key);
     const known = this.#workloads.get(id);
+    // What the node wants back was adopted already, or has ended by itself.
+    if (known !== undefined && existing && !known.lost) return { id, name: known.request.name };
     if (known !== undefined && !known.finished) {
-      // What the node wants back was adopted already.
-      if (existing) return { id, name: known.request.name };
       throw new NixNexletError('NIX_NEXLET_WORKLOAD_EXISTS', `Cannot start workload "${id}": there is one of that id`);
     }
+    if (!existing) this.#requireRoom(plan);
     const workload = this.#add(id, request, plan, feeds);
+    await known?.forget();
     try {
       await workload.launch({
         accept: (signal) => this.#trustedClosure(plan, signal),
         prepare: async (infos, signal) => {
           this.#pins.keep(request, plan.storePath);
           await this.#realise(plan, infos, signal);
-          const environment = workloadEnvironment(id, plan, { request, credentials });
-          return this.#sandbox(id, plan, { infos, environment });
+          const environment = workloadEnvironment(id, plan, { request, credentials, secrets });
+          return this.#sandbox(id, plan, { infos, environment, privateFolder: credentialsFolder(credentials) });
         },
       });
     } catch (error) {
@@ -139,7 +164,7 @@ export class NixNexlet {
   async #sandbox(
     id: string,
     plan: WorkloadPlan,
-    { infos, environment }: { infos: readonly PathInfo[]; environment: Record<string, string> },
+    { infos, environment, privateFolder }: SandboxInput,
   ): Promise<Sandbox> {
     const { store, runtime } = this.#options;
     const closure = infos.map((info) => info.storePath);
@@ -152,6 +177,26 @@ export class NixNexlet {
       environment,
       resources: plan.resources,
       network: plan.network,
+      privateFolder,
+    });
+  }
+
+  /** With a target, what is sealed for this nexlet is sealed for that key instead: whoever asks is to start it elsewhere. */
+  #get(id: string, target: string | undefined): StartWorkloadRequest | undefined {
+    const request = this.#workloads.get(id)?.request;
+    return request === undefined || target === undefined ? request : resealFor(target, request, this.#key);
+  }
+
+  #tenants(): Tenant[] {
+    return [...this.#workloads.values()].flatMap(({ tenant }) => tenant ?? []);
+  }
+
+  /** Others may have been started since the bid. */
+  #requireRoom({ reservation }: WorkloadPlan): void {
+    const why = whyNoRoom(reservation, { capacity: this.#capacity, tenants: this.#tenants() });
+    if (why === undefined) return;
+    throw new NixNexletError('NIX_NEXLET_NO_ROOM', `Cannot start the workload: the node ${why}`, {
+      hint: 'Start it again: another node may have room',
     });
   }
 
@@ -168,14 +213,29 @@ export class NixNexlet {
     if (this.#workloads.get(workload.id) === workload) this.#workloads.delete(workload.id);
   }
 
-  #add(id: string, request: StartWorkloadRequest, plan: WorkloadPlan, feeds: Feeds): Workload {
+  #partsOf(id: string, request: StartWorkloadRequest, plan: WorkloadPlan, feeds: Feeds): WorkloadParts {
     const { logger, store } = this.#options;
     const hold = (): Disposable => store.hold([plan.storePath]);
-    const workload = new Workload({ id, request, plan, feeds, logger, hold, records: this.#records });
+    return { id, request, plan, feeds, logger, hold, records: this.#records };
+  }
+
+  #add(id: string, request: StartWorkloadRequest, plan: WorkloadPlan, feeds: Feeds): Workload {
+    const workload = new Workload(this.#partsOf(id, request, plan, feeds));
+    // At the end of the list, where the one before it may not have been.
+    this.#workloads.delete(id);
     this.#workloads.set(id, workload);
-    const finished = [...this.#workloads.values()].filter((entry) => entry.finished);
-    for (const old of finished.slice(0, Math.max(0, finished.length - FINISHED_KEPT))) this.#workloads.delete(old.id);
+    this.#dropFinished();
     return workload;
+  }
+
+  #dropFinished(): void {
+    const finished = [...this.#workloads.values()].filter((entry) => entry.finished);
+    const limit = Date.now() - FINISHED_KEPT_MS;
+    for (const old of finished.slice(0, Math.max(0, finished.length - FINISHED_KEPT))) {
+      if ((old.endTime ?? 0) > limit) continue;
+      this.#workloads.delete(old.id);
+      void old.forget();
+    }
   }
 
   /** Takes over what an earlier process left running, and clears away what it left dead or half started. */
@@ -185,7 +245,7 @@ export class NixNexlet {
     for (const error of unreadable) logger.error({ err: error }, error.message);
     for (const record of records) await this.#adopt(record, feeds);
     for (const record of (await runtime.list?.()) ?? []) {
-      if (this.#workloads.has(record.id)) continue;
+      if (this.#workloads.get(record.id)?.finished === false) continue;
       const leftover = await runtime.adopt(record);
       await leftover?.stop({ graceMs: 0 });
       await leftover?.remove();
@@ -196,8 +256,14 @@ export class NixNexlet {
     const { runtime, logger } = this.#options;
     const plan = this.#planOf(record);
     if (plan === undefined) return this.#records.remove(record.id);
+    const { end } = record;
+    if (end !== undefined) {
+      const parts = this.#partsOf(record.id, record.request, plan, feeds);
+      this.#workloads.set(record.id, Workload.ended(parts, { ...record, end }));
+      return;
+    }
     const workload = this.#add(record.id, record.request, plan, feeds);
-    const sandbox = await runtime.adopt(record.sandbox);
+    const sandbox = record.sandbox === undefined ? undefined : await runtime.adopt(record.sandbox);
     if (sandbox === undefined) return workload.lose(record);
     workload.adopt(sandbox, record);
     logger.info({ workload: record.id, name: record.request.name }, 'workload adopted');
@@ -218,12 +284,17 @@ export class NixNexlet {
   async #close(): Promise<void> {
     this.#closing = true;
     const leave = this.#options.onClose === 'leave';
-    const ends = [...this.#workloads.values()].map((workload) => (leave ? workload.release() : workload.stop()));
+    const ends = [...this.#workloads.values()].map((workload) => (leave ? workload.release() : endWithNode(workload)));
     // All of them are waited for, so that no failure leaves the end of another one to itself.
     const failures = (await Promise.allSettled(ends)).filter((end) => end.status === 'rejected');
     await this.#pins[Symbol.asyncDispose]();
     if (failures.length > 0) throw failures[0]?.reason;
   }
+}
+
+/** What a node that comes back is not to start again, or to show, stays remembered: jobs that ran, and what had ended. */
+function endWithNode(workload: Workload): Promise<void> {
+  return workload.stop({ keepEnd: workload.finished || workload.hasRun });
 }
 
 /** It names the sandbox and the record's file. */

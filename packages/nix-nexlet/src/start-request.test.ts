@@ -8,6 +8,8 @@ describe('planWorkload()', () => {
     expect(planWorkload({ store_path: storePath })).toEqual({
       storePath,
       program: undefined,
+      sealed: undefined,
+      reservation: {},
       argv: [],
       environment: {},
       network: 'host',

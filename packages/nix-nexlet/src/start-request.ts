@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import { EncryptedEnvironment } from '@nex-nix/protocol';
 import { splitStorePath, type StorePath } from '@nex-nix/nix';
 import { type Static, Type } from 'typebox';
 import { Errors } from 'typebox/value';
@@ -24,6 +25,7 @@ export const NixStartRequest = Type.Object(
     ),
     argv: Type.Optional(Type.Array(Type.String())),
     environment: Type.Optional(Type.Record(Type.String(), Type.String())),
+    encrypted_environment: Type.Optional(EncryptedEnvironment),
     sandbox: Type.Optional(Type.Literal('oci')),
     network: Type.Optional(Type.Union([Type.Literal('host'), Type.Literal('none')])),
     resources: Type.Optional(
@@ -84,8 +86,12 @@ export interface WorkloadPlan {
   readonly program: string | undefined;
   readonly argv: readonly string[];
   readonly environment: Readonly<Record<string, string>>;
+  /** More of the environment, sealed for the nexlet; goes before `environment`. */
+  readonly sealed: EncryptedEnvironment | undefined;
   readonly network: 'host' | 'none';
   readonly resources: { memory?: number; cpus?: number; pids?: number; tmp?: number };
+  /** What the request itself asks for, defaults left out. */
+  readonly reservation: { memory?: number; cpus?: number };
   readonly stop: { signal: string; graceMs: number };
 }
 
@@ -100,7 +106,7 @@ export function planWorkload(request: unknown, defaults: WorkloadDefaults = DEFA
   }
   const program = checked.program ?? (subPath === '' ? undefined : subPath);
   if (program !== undefined) checkRelative(program);
-  for (const [name, value] of Object.entries(checked.environment ?? {})) checkVariable(name, value);
+  checkVariables(checked.environment ?? {}, 'environment');
   if (checked.argv?.some((argument) => argument.includes('\0'))) throw invalid('argv', 'holds a NUL character');
   const { memory, cpus, pids, tmp } = checked.resources ?? {};
   return {
@@ -108,6 +114,7 @@ export function planWorkload(request: unknown, defaults: WorkloadDefaults = DEFA
     program,
     argv: checked.argv ?? [],
     environment: checked.environment ?? {},
+    sealed: checked.encrypted_environment,
     network: checked.network ?? defaults.network,
     resources: withoutUndefined({
       memory: memory === undefined ? defaults.memory : parseSize(memory),
@@ -115,6 +122,7 @@ export function planWorkload(request: unknown, defaults: WorkloadDefaults = DEFA
       pids: pids ?? defaults.pids,
       tmp: tmp === undefined ? defaults.tmp : parseSize(tmp),
     }),
+    reservation: withoutUndefined({ memory: memory === undefined ? undefined : parseSize(memory), cpus }),
     stop: {
       signal: checkSignal(checked.stop?.signal ?? defaults.stopSignal),
       graceMs: checked.stop?.grace === undefined ? defaults.stopGraceMs : parseGrace(checked.stop.grace),
@@ -159,12 +167,15 @@ function checkRelative(program: string): void {
   if (unsafe) throw invalid('program', `"${program}" must be a plain path below the store path`);
 }
 
-function checkVariable(name: string, value: string): void {
-  // The value stays out of the message: it may be a secret.
-  if (value.includes('\0')) throw invalid('environment', `gives "${name}" a value with a NUL character`);
-  if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) throw invalid('environment', `"${name}" is no name of a variable`);
-  if (name.startsWith('NEX_'))
-    throw invalid('environment', `"${name}" is set by the node; names that begin with NEX_ are reserved`);
+/** Throws NIX_NEXLET_REQUEST_INVALID unless a workload can be given these variables. `field`: where they come from. */
+export function checkVariables(environment: Readonly<Record<string, string>>, field: string): void {
+  for (const [name, value] of Object.entries(environment)) {
+    // The value stays out of the message: it may be a secret.
+    if (value.includes('\0')) throw invalid(field, `gives "${name}" a value with a NUL character`);
+    if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) throw invalid(field, `"${name}" is no name of a variable`);
+    if (name.startsWith('NEX_'))
+      throw invalid(field, `"${name}" is set by the node; names that begin with NEX_ are reserved`);
+  }
 }
 
 function invalid(field: string, what: string): NixNexletError {

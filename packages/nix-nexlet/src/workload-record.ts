@@ -3,17 +3,24 @@ import { join } from 'node:path';
 import { StartWorkloadRequest } from '@nex-nix/protocol';
 import type { LogPosition, SandboxRecord } from '@nex-nix/sandbox';
 import { NixNexletError } from './nix-nexlet-error.ts';
+import type { WorkloadEnd } from './workload-end.ts';
 
-/** What must survive the node so that a workload can be adopted after a restart. Never holds credentials of the node. */
+/**
+ * What must survive the node so that a workload can be adopted after a restart, or is not started a second time. Never
+ * holds credentials of the node; what is sealed in the request stays sealed.
+ */
 export interface WorkloadRecord {
   readonly version: 1;
   readonly id: string;
   readonly request: StartWorkloadRequest;
   /** ISO 8601. */
   readonly startTime: string;
-  readonly sandbox: SandboxRecord;
+  /** Absent only of one that ended before it had one. */
+  readonly sandbox?: SandboxRecord;
   /** Log lines up to here were published. Absent until the workload was announced as running. */
   readonly logPosition?: LogPosition;
+  /** Present once it has ended. */
+  readonly end?: WorkloadEnd;
 }
 
 /** What {@link WorkloadRecords.all} found. */
@@ -81,6 +88,9 @@ function parseRecord(text: string, id: string): WorkloadRecord {
   if (record?.version !== 1) throw new TypeError(`its version is ${String(record?.version)}, expected 1`);
   if (record.id !== id) throw new TypeError(`it is about "${String(record.id)}"`);
   if (Number.isNaN(Date.parse(String(record.startTime)))) throw new TypeError('its start time is no time');
+  const { end, sandbox } = record;
+  if (end === undefined && sandbox === undefined) throw new TypeError('it names no sandbox');
+  if (end !== undefined && end.state !== 'stopped' && end.state !== 'error') throw new TypeError('its end is none');
   const request = StartWorkloadRequest.decode(JSON.stringify(record.request), id);
   return { ...(record as WorkloadRecord), request };
 }

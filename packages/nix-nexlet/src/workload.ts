@@ -1,10 +1,15 @@
 import { toPublicError } from '@nex-nix/errors';
 import type { Feeds, Logger } from '@nex-nix/nexlet';
-import type { StartWorkloadRequest, WorkloadState, WorkloadSummary } from '@nex-nix/protocol';
-import { type Exit, type LogPosition, type Sandbox, SandboxError } from '@nex-nix/sandbox';
+import type { NatsConnectionData, StartWorkloadRequest, WorkloadState, WorkloadSummary } from '@nex-nix/protocol';
+import type { LogPosition, Sandbox } from '@nex-nix/sandbox';
+import type { Tenant } from './bid-terms.ts';
+import { CREDENTIALS_FILE, formatCredentials } from './credentials-file.ts';
+import { Delivery } from './delivery.ts';
 import { followLogs, START_OF_LOGS } from './follow-logs.ts';
 import { NixNexletError } from './nix-nexlet-error.ts';
 import type { WorkloadPlan } from './start-request.ts';
+import { endOf, exitOf, isLost, type WorkloadEnd } from './workload-end.ts';
+import { tellStarted, tellStopped } from './workload-news.ts';
 import type { WorkloadRecord, WorkloadRecords } from './workload-record.ts';
 
 export interface WorkloadParts {
@@ -30,8 +35,8 @@ export interface Launch<T> {
  * One workload from its start request to the end of its sandbox. States: `starting` → `running` → `stopped` or `error`,
  * with `stopping` in between when somebody asked for the end.
  *
- * Its record is on disk from before its sandbox starts until after it has ended, so that whatever a killed node leaves
- * running is known to the next one.
+ * Its record is on disk from before its sandbox starts, so that whatever a killed node leaves running is known to the
+ * next one; and after its end, so that what has run is not taken for what never did.
  */
 export class Workload {
   readonly id: string;
@@ -41,19 +46,25 @@ export class Workload {
   /** Resolves when its program runs, or never will. */
   readonly #begun = Promise.withResolvers<void>();
   #state: WorkloadState = 'starting';
-  #reason: string | undefined;
+  #end: WorkloadEnd | undefined;
   #startTime = new Date();
   #sandbox: Sandbox | undefined;
   /** Its program runs: from its start until its exit is known. */
   #alive = false;
   #released = false;
+  /** Whether its end is to be remembered. */
+  #keepEnd = true;
+  readonly #delivery: Delivery;
   /** The whole run in the background. Never rejects. */
   #run: Promise<void> = Promise.resolve();
+  /** Until the server has the news of its end. Never rejects. */
+  #telling: Promise<void> = Promise.resolve();
 
   constructor(parts: WorkloadParts) {
     this.id = parts.id;
     this.request = parts.request;
     this.#parts = parts;
+    this.#delivery = new Delivery(parts.feeds);
   }
 
   /** Whether its sandbox has ended, or never came to be. */
@@ -61,7 +72,30 @@ export class Workload {
     return this.#state === 'stopped' || this.#state === 'error';
   }
 
+  /** Whether it is a job whose program was started: it must not run again. */
+  get hasRun(): boolean {
+    return this.request.workload_lifecycle === 'job' && this.#state !== 'starting';
+  }
+
+  /** When it ended, in milliseconds of the Unix epoch; undefined while it has not. */
+  get endTime(): number | undefined {
+    return this.#end === undefined ? undefined : Date.parse(this.#end.time);
+  }
+
+  /** Whether it vanished, as with a crash of the machine, rather than ended. */
+  get lost(): boolean {
+    return this.finished && this.#end !== undefined && isLost(this.#end);
+  }
+
+  /** What bids depend on; undefined when it takes no more room. */
+  get tenant(): Tenant | undefined {
+    if (this.finished) return undefined;
+    const { namespace, name } = this.request;
+    return { namespace, name, reservation: this.#parts.plan.reservation };
+  }
+
   summary(): WorkloadSummary {
+    const { error, exitCode } = this.#end ?? {};
     return {
       id: this.id,
       name: this.request.name,
@@ -71,7 +105,9 @@ export class Workload {
       tags: this.request.tags,
       metadata: {
         store_path: this.#parts.plan.storePath,
-        ...(this.#reason === undefined ? {} : { reason: this.#reason }),
+        restarts: '0',
+        ...(error === undefined ? {} : { reason: error.message }),
+        ...(exitCode === undefined ? {} : { exit_code: String(exitCode) }),
       },
       workload_lifecycle: this.request.workload_lifecycle,
       workload_state: this.#state,
@@ -106,6 +142,18 @@ export class Workload {
     });
   }
 
+  /** Remembers one that ended under an earlier node process. */
+  static ended(parts: WorkloadParts, { startTime, end }: WorkloadRecord & { end: WorkloadEnd }): Workload {
+    const workload = new Workload(parts);
+    workload.#startTime = new Date(startTime);
+    workload.#end = end;
+    workload.#begun.resolve();
+    workload.#state = end.state;
+    // The news of its end may have been lost with the process that had them.
+    if (end.told !== true) workload.#run = workload.#conclude(end);
+    return workload;
+  }
+
   /** Goes on with a sandbox that outlived an earlier node process. */
   adopt(sandbox: Sandbox, { startTime, logPosition }: WorkloadRecord): void {
     this.#sandbox = sandbox;
@@ -116,19 +164,38 @@ export class Workload {
   /** Its sandbox is gone, and nobody was there to see how it ended. */
   async lose({ startTime }: WorkloadRecord): Promise<void> {
     this.#startTime = new Date(startTime);
-    await this.#guard(async () => this.#ended({ outOfMemory: false }));
+    this.#run = this.#guard(() => this.#conclude(endOf({ outOfMemory: false }, false)));
+    await this.#run;
+  }
+
+  /** Gives a running workload new credentials: those of its file. What it got in its environment stays as it is. */
+  async renew(credentials: NatsConnectionData): Promise<void> {
+    const text = formatCredentials(credentials);
+    if (text === undefined || this.finished) return;
+    await this.#sandbox?.replaceFile(CREDENTIALS_FILE, text);
   }
 
   /**
-   * Ends the workload; resolves when nothing of it is alive and nothing of it is left. May be called again after it
-   * failed.
+   * Ends the workload; resolves when nothing of it is alive and nothing of it is left, but for its end when that is to be
+   * kept. May be called again after it failed.
    */
-  async stop(): Promise<void> {
+  async stop({ keepEnd = false }: { keepEnd?: boolean } = {}): Promise<void> {
+    this.#keepEnd = keepEnd;
+    this.#delivery.hurry();
     if (!this.finished) this.#state = 'stopping';
     this.#abort.abort(new NixNexletError('NIX_NEXLET_STOPPED', `Workload "${this.id}" was stopped`));
     await this.#begun.promise;
     if (this.#alive) await this.#sandbox?.stop(this.#parts.plan.stop);
     await this.#run;
+    if (!keepEnd) await this.forget();
+  }
+
+  /** Removes what is remembered of its end. */
+  async forget(): Promise<void> {
+    this.#keepEnd = false;
+    this.#delivery.hurry();
+    await this.#telling;
+    await this.#attempt('its record cannot be removed', () => this.#parts.records.remove(this.id));
   }
 
   /**
@@ -136,8 +203,10 @@ export class Workload {
    * stopped: half a start is nothing that could be handed over.
    */
   async release(): Promise<void> {
+    if (this.finished) return;
     if (this.#state !== 'running') return this.stop();
     this.#released = true;
+    this.#delivery.hurry();
     await this.#sandbox?.[Symbol.asyncDispose]();
     await this.#run;
   }
@@ -148,17 +217,40 @@ export class Workload {
       await run();
     } catch (error) {
       const { code, message } = toPublicError(error);
+      const time = new Date().toISOString();
       if (this.#state === 'stopping') {
         this.#parts.logger.info({ workload: this.id, err: error }, 'start of a workload given up');
-        this.#finish('stopped');
+        await this.#conclude({ state: 'stopped', time });
       } else {
         this.#parts.logger.error({ workload: this.id, code, err: error }, message);
-        this.#finish('error', { code, message });
+        await this.#conclude({ state: 'error', time, error: { code, message } });
       }
     } finally {
       this.#begun.resolve();
     }
-    if (this.finished) await this.#attempt('its record cannot be removed', () => this.#parts.records.remove(this.id));
+  }
+
+  /**
+   * What comes after the last line of its logs. At every moment its record says what is still to be done: to remove its
+   * sandbox, to tell of its end, or nothing.
+   */
+  async #conclude(end: WorkloadEnd): Promise<void> {
+    this.#end = end;
+    await this.#remember();
+    await this.#attempt('what is left of its sandbox cannot be removed', async () => this.#sandbox?.remove());
+    this.#announceEnd(end);
+    this.#telling = this.#untilTold(end);
+  }
+
+  async #untilTold(end: WorkloadEnd): Promise<void> {
+    if (!this.#keepEnd || !(await this.#delivery.delivered())) return;
+    this.#end = { ...end, told: true };
+    await this.#remember();
+  }
+
+  async #remember(): Promise<void> {
+    if (!this.#keepEnd) return;
+    await this.#attempt('its end cannot be written down', () => this.#parts.records.save(this.#record(this.#sandbox)));
   }
 
   /** Publishes the logs of a running sandbox until it has ended, then removes it; or until it is let go of. */
@@ -169,13 +261,12 @@ export class Workload {
     // Without a position nobody has heard yet that it runs.
     if (from === undefined) this.#announceStart();
     const logs = this.#publishLogs(sandbox, from ?? START_OF_LOGS);
-    const exit = await untilReleased(sandbox.exited);
+    const exit = await exitOf(sandbox);
     this.#alive = false;
     await logs;
     // Removing it is left to whoever adopts it, as are the last lines and the news of its end.
     if (exit === undefined || this.#released) return;
-    await this.#attempt('what is left of its sandbox cannot be removed', () => sandbox.remove());
-    this.#ended(exit);
+    await this.#conclude(endOf(exit, this.#state === 'stopping'));
   }
 
   async #publishLogs(sandbox: Sandbox, from: LogPosition): Promise<void> {
@@ -183,6 +274,7 @@ export class Workload {
     await this.#attempt('its logs cannot be read on', () =>
       followLogs(sandbox, from, {
         publish: ({ stream, line }) => feeds.log(request.namespace, this.id, stream, line),
+        delivered: () => this.#delivery.delivered(),
         save: (position) =>
           this.#attempt('the position of its logs cannot be written down', () =>
             records.save(this.#record(sandbox, position)),
@@ -191,14 +283,15 @@ export class Workload {
     );
   }
 
-  #record(sandbox: Sandbox, logPosition: LogPosition | undefined): WorkloadRecord {
+  #record(sandbox: Sandbox | undefined, logPosition?: LogPosition): WorkloadRecord {
     return {
       version: 1,
       id: this.id,
       request: this.request,
       startTime: this.#startTime.toISOString(),
-      sandbox: sandbox.record,
+      ...(sandbox === undefined ? {} : { sandbox: sandbox.record }),
       ...(logPosition === undefined ? {} : { logPosition }),
+      ...(this.#end === undefined ? {} : { end: this.#end }),
     };
   }
 
@@ -212,48 +305,15 @@ export class Workload {
   }
 
   #announceStart(): void {
-    const { feeds, request, logger } = this.#parts;
-    logger.info({ workload: this.id, name: request.name }, 'workload running');
-    feeds.event(request.namespace, 'WORKLOADSTARTED', {
-      id: this.id,
-      namespace: request.namespace,
-      workload_type: request.workload_type,
-    });
+    this.#parts.logger.info({ workload: this.id, name: this.request.name }, 'workload running');
+    tellStarted(this.#parts.feeds, this);
   }
 
-  #ended({ code, signal, outOfMemory }: Exit): void {
-    if (this.#state === 'stopping' || code === 0) return this.#finish('stopped');
-    if (outOfMemory) {
-      return this.#finish('error', { code: 'OUT_OF_MEMORY', message: 'it used more memory than its limit' });
-    }
-    if (code === undefined) {
-      return this.#finish('error', { code: 'LOST', message: 'it ended while no node was there to see how' });
-    }
-    const message = signal === undefined ? `it ended with exit code ${code}` : `it was ended by ${signal}`;
-    this.#finish('error', { code: signal ?? String(code), message });
-  }
-
-  #finish(state: 'stopped' | 'error', error?: { code: string; message: string }): void {
-    const { feeds, request, logger } = this.#parts;
+  #announceEnd(end: WorkloadEnd): void {
+    const { state, error } = end;
     this.#state = state;
-    this.#reason = error?.message;
-    const details = { workload: this.id, name: request.name, ...(error === undefined ? {} : { error }) };
-    logger.info(details, `workload ${state}`);
-    feeds.event(request.namespace, 'WORKLOADSTOPPED', {
-      id: this.id,
-      namespace: request.namespace,
-      workload_type: request.workload_type,
-      ...(error === undefined ? {} : { error }),
-    });
-  }
-}
-
-/** Undefined when the sandbox is let go of before it has ended. */
-async function untilReleased(exited: Promise<Exit>): Promise<Exit | undefined> {
-  try {
-    return await exited;
-  } catch (error) {
-    if (error instanceof SandboxError && error.code === 'SANDBOX_RELEASED') return undefined;
-    throw error;
+    const details = { workload: this.id, name: this.request.name, ...(error === undefined ? {} : { error }) };
+    this.#parts.logger.info(details, `workload ${state}`);
+    tellStopped(this.#parts.feeds, this, end);
   }
 }

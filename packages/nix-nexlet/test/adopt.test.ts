@@ -1,9 +1,19 @@
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { formatPublicKey } from '@nex-nix/nix';
-import { describeWith, type RunningProcess, startProcess, waitFor } from '@nex-nix/test-kit';
+import { describeWith, type RunningProcess, waitFor } from '@nex-nix/test-kit';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { Feed, leftovers, type Network, openNode, processesOf, startNetwork, sweep, TOOLS, User } from './bed.ts';
+import {
+  Feed,
+  leftovers,
+  type Network,
+  openNode,
+  processesOf,
+  startNetwork,
+  startNodeProcess,
+  sweep,
+  TOOLS,
+  User,
+} from './bed.ts';
 
 /** Prints its numbered lines as long as it lives. */
 const COUNT = 'i=0; while :; do i=$((i+1)); echo line $i; sleep 0.02; done';
@@ -31,18 +41,7 @@ describeWith(TOOLS, 'workloads that outlive their node', () => {
 
   const openHere = () => openNode({ nc: network.nc, key: network.key, stateDir });
 
-  const startElsewhere = async (): Promise<RunningProcess> => {
-    const file = join(import.meta.dirname, 'node-process.ts');
-    const args = ['--conditions=nexsrc', file, network.server.url, stateDir, formatPublicKey(network.key)];
-    const node = startProcess(process.execPath, args);
-    let ended = false;
-    void node.exited.then(() => (ended = true));
-    await waitFor('the node', () => {
-      if (ended) throw new Error(node.output());
-      return node.stdout().includes('ready\n');
-    });
-    return node;
-  };
+  const startElsewhere = () => startNodeProcess(network, stateDir);
 
   const kill = async (node: RunningProcess): Promise<void> => {
     node.kill('SIGKILL');
@@ -133,7 +132,7 @@ describeWith(TOOLS, 'workloads that outlive their node', () => {
     expect(await leftovers(stateDir)).toEqual([]);
   });
 
-  it('says so when nothing is left of one', async () => {
+  it('says so when nothing is left of one, and starts it again', async () => {
     await using first = await startElsewhere();
     const id = await user.start('sleep 100');
     await user.state(id, 'running');
@@ -141,11 +140,50 @@ describeWith(TOOLS, 'workloads that outlive their node', () => {
     await sweep(stateDir);
     await using _node = await openHere();
     expect((await feed.event(id, 'WORKLOADSTOPPED')).error?.code).toBe('LOST');
-    expect((await user.find(id))?.workload_state).toBe('error');
+    await user.state(id, 'running');
+    expect(feed.eventsOf(id)).toEqual(['WORKLOADSTARTED', 'WORKLOADSTOPPED', 'WORKLOADSTARTED']);
+    expect(await user.client.stopWorkload(id)).toMatchObject({ stopped: true });
     expect(await leftovers(stateDir)).toEqual([]);
   });
 
-  it('starts in spite of records that cannot be read, and ends what they were about', async () => {
+  it('shows one that ended under an earlier node, and does not run a job twice', async () => {
+    let job: string;
+    let service: string;
+    {
+      await using _node = await openHere();
+      job = await user.start('echo once', {}, 'job');
+      service = await user.start('exit 5');
+      await feed.event(job, 'WORKLOADSTOPPED');
+      await feed.event(service, 'WORKLOADSTOPPED');
+    }
+    await using _node = await openHere();
+    expect(await user.find(job)).toMatchObject({ workload_state: 'stopped', metadata: { exit_code: '0' } });
+    expect(await user.find(service)).toMatchObject({
+      workload_state: 'error',
+      metadata: { exit_code: '5', reason: 'it ended with exit code 5', restarts: '0' },
+    });
+    expect(feed.texts(job)).toEqual(['once']);
+    expect(feed.eventsOf(job)).toEqual(['WORKLOADSTARTED', 'WORKLOADSTOPPED']);
+    expect(await user.client.stopWorkload(service)).toMatchObject({ stopped: true });
+    expect(await user.find(service)).toBeUndefined();
+  });
+
+  it('starts again what ended with its node: services, not jobs', async () => {
+    let ids: string[];
+    {
+      await using _node = await openHere();
+      ids = await Promise.all([user.start(COUNT), user.start(COUNT, {}, 'job')]);
+      for (const id of ids) await feed.line(id, 'line 3');
+    }
+    for (const id of ids) expect(await processesOf(id)).toEqual([]);
+    await using _node = await openHere();
+    const [service = '', job = ''] = ids;
+    await user.state(service, 'running');
+    expect(await user.find(job)).toMatchObject({ workload_state: 'stopped' });
+    expect(await processesOf(job)).toEqual([]);
+  });
+
+  it('starts in spite of records that cannot be read, and runs anew what they were about', async () => {
     await using first = await startElsewhere();
     const torn = await user.start('sleep 100');
     const lost = await user.start('sleep 100');
@@ -155,9 +193,14 @@ describeWith(TOOLS, 'workloads that outlive their node', () => {
     const file = join(stateDir, 'workloads', `${torn}.json`);
     await writeFile(file, (await readFile(file, 'utf8')).slice(0, 50));
     await rm(join(stateDir, 'workloads', `${lost}.json`));
+    const before = [...(await processesOf(torn)), ...(await processesOf(lost))];
     await using _node = await openHere();
-    expect(await processesOf(torn)).toEqual([]);
-    expect(await processesOf(lost)).toEqual([]);
-    expect(await readdir(join(stateDir, 'workloads'))).toEqual([`${torn}.json.unreadable`]);
+    for (const id of [torn, lost]) {
+      await user.state(id, 'running');
+      const pids = await processesOf(id);
+      expect(pids.length).toBeGreaterThan(0);
+      expect(pids.filter((pid) => before.includes(pid))).toEqual([]);
+    }
+    expect(await readdir(join(stateDir, 'workloads'))).toContain(`${torn}.json.unreadable`);
   });
 });

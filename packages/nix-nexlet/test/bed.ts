@@ -5,12 +5,29 @@ import { promisify } from 'node:util';
 import type { NatsConnection } from '@nats-io/nats-core';
 import { CacheService, NatsCache } from '@nex-nix/cache';
 import { silentLogger } from '@nex-nix/nexlet';
-import { generateSecretKey, LocalStore, NixStore, type PathSource, type PublicKey, parseStorePath } from '@nex-nix/nix';
+import {
+  formatPublicKey,
+  generateSecretKey,
+  LocalStore,
+  NixStore,
+  type PathSource,
+  type PublicKey,
+  parseStorePath,
+} from '@nex-nix/nix';
 import { NixNexlet, type NixNexletOptions } from '@nex-nix/nix-nexlet';
-import { type Node, startNode } from '@nex-nix/node';
+import { type Minter, type Node, startNode } from '@nex-nix/node';
 import { followEvents, followLogs, type Lifecycle, NexClient, type WorkloadSummary } from '@nex-nix/protocol';
 import { OciRuntime } from '@nex-nix/sandbox';
-import { findTool, startNatsServer, type TempDir, tempDir, type TestNatsServer, waitFor } from '@nex-nix/test-kit';
+import {
+  findTool,
+  type RunningProcess,
+  startNatsServer,
+  startProcess,
+  type TempDir,
+  tempDir,
+  type TestNatsServer,
+  waitFor,
+} from '@nex-nix/test-kit';
 
 export const TOOLS = ['nats-server', 'crun', 'busybox', 'nix-build'];
 
@@ -70,10 +87,11 @@ export interface TestNodeOptions extends Partial<NixNexletOptions> {
   key: PublicKey;
   /** Wraps the cache. */
   wrap?: (cache: PathSource) => PathSource;
+  minter?: Minter;
 }
 
 /** A node with the nexlet in this process, over real parts; what is in the state folder comes first. */
-export async function openNode({ nc, stateDir, key, wrap, ...options }: TestNodeOptions): Promise<TestNode> {
+export async function openNode({ nc, stateDir, key, wrap, minter, ...options }: TestNodeOptions): Promise<TestNode> {
   await using stack = new AsyncDisposableStack();
   const runtime = stack.use(await OciRuntime.open({ stateDir: join(stateDir, 'sandboxes') }));
   const store = stack.use(await LocalStore.open({ dir: join(stateDir, 'store') }));
@@ -89,9 +107,34 @@ export async function openNode({ nc, stateDir, key, wrap, ...options }: TestNode
     ...options,
   });
   const nodeOptions = { name: 'test', stateDir, version: '0.1.0', nexlets: [nexlet.definition] };
-  const node = stack.use(await startNode(nc, nodeOptions));
+  const { logger = silentLogger } = options;
+  const node = stack.use(await startNode(nc, { ...nodeOptions, logger, ...(minter === undefined ? {} : { minter }) }));
   const owned = stack.move();
   return { node, nexlet, [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose]() };
+}
+
+/**
+ * A node in a process of its own, see `node-process.ts`; resolves when it takes workloads. `url`: how it reaches the
+ * NATS server.
+ */
+export async function startNodeProcess(
+  { server, key, dir }: Network,
+  stateDir: string,
+  url = server.url,
+): Promise<RunningProcess> {
+  const file = join(import.meta.dirname, 'node-process.ts');
+  const env = { ...process.env, NODE_COMPILE_CACHE: join(dir.path, 'compile-cache') };
+  const node = startProcess(process.execPath, ['--conditions=nexsrc', file, url, stateDir, formatPublicKey(key)], {
+    env,
+  });
+  let ended = false;
+  void node.exited.then(() => (ended = true));
+  const isReady = () => {
+    if (ended) throw new Error(node.output());
+    return node.stdout().includes('ready\n');
+  };
+  await waitFor('the node', isReady, { timeout: 60_000 });
+  return node;
 }
 
 /** Ends and removes all that nodes have left in a state folder. */
@@ -168,7 +211,12 @@ export class User {
     this.#shell = shell;
   }
 
-  async start(script: string, more: Record<string, unknown> = {}, lifecycle: Lifecycle = 'service'): Promise<string> {
+  async start(
+    script: string,
+    more: Record<string, unknown> = {},
+    lifecycle: Lifecycle = 'service',
+    environment: Record<string, string> = {},
+  ): Promise<string> {
     const runRequest = {
       store_path: this.#shell,
       program: 'bin/sh',
@@ -176,7 +224,7 @@ export class User {
       stop: { grace: '200ms' },
       ...more,
     };
-    const { id } = await this.client.startWorkload({ type: 'nix', name: 'job', lifecycle, runRequest });
+    const { id } = await this.client.startWorkload({ type: 'nix', name: 'job', lifecycle, runRequest, environment });
     return id;
   }
 
@@ -212,7 +260,16 @@ export async function leftovers(stateDir: string): Promise<string[]> {
   if ((await readFile('/proc/self/mountinfo', 'utf8')).includes(stateDir)) found.push('mount');
   for (const folder of ['sandboxes', 'workloads']) {
     const names = await readdir(join(stateDir, folder)).catch(() => []);
-    found.push(...names.map((name) => join(folder, name)));
+    for (const name of names) if (!(await isEnd(join(stateDir, folder, name)))) found.push(join(folder, name));
   }
   return found;
+}
+
+/** Whether a file is the record of a workload that has ended: no more than a memory. */
+async function isEnd(file: string): Promise<boolean> {
+  if (!file.endsWith('.json')) return false;
+  return readFile(file, 'utf8').then(
+    (text) => 'end' in (JSON.parse(text) as object),
+    () => false,
+  );
 }

@@ -4,7 +4,7 @@ import type { StartContext } from '@nex-nix/nexlet';
 import type { PathSource } from '@nex-nix/nix';
 import { createFeeds } from '@nex-nix/nexlet';
 import { describeWith } from '@nex-nix/test-kit';
-import { natsConnectionData } from '@nex-nix/protocol';
+import { createXKey, natsConnectionData } from '@nex-nix/protocol';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { Feed, leftovers, type Network, openNode, processesOf, startNetwork, TOOLS, User } from './bed.ts';
 
@@ -53,6 +53,7 @@ describeWith(TOOLS, 'life of a nix workload', () => {
         `NEX_WORKLOAD_ID=${id}`,
         'NEX_WORKLOAD_NAME=job',
         'NEX_WORKLOAD_NATS_B64_JWT=',
+        `NEX_WORKLOAD_NATS_INBOX_PREFIX=_INBOX_${id}`,
         'NEX_WORKLOAD_NATS_NKEY=',
         `NEX_WORKLOAD_NATS_SERVERS=${network.server.url}`,
         `PATH=${network.shell}/bin`,
@@ -213,6 +214,7 @@ describeWith(TOOLS, 'life of a nix workload', () => {
       credentials: natsConnectionData({}),
       existing: false,
       feeds: createFeeds(network.nc),
+      xkey: createXKey(),
     };
     const starts = await Promise.allSettled([definition.start(context), definition.start(context)]);
     expect(starts.map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);

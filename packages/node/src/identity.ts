@@ -1,24 +1,47 @@
 import { link, mkdir, readFile, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createCurve, createServer, fromCurveSeed, fromSeed } from '@nats-io/nkeys';
+import { createCurve, createServer, fromCurveSeed, fromSeed, type KeyPair } from '@nats-io/nkeys';
 import { newId } from '@nex-nix/protocol';
 import { NodeError } from './node-error.ts';
 
-/** Who a node is: the public halves of its two keys. */
+/** Who a node is. */
 export interface NodeIdentity {
-  /** Server key, `N…`. */
+  /** Public server key, `N…`. */
   readonly id: string;
-  /** Curve key, `X…`. */
+  /** Public curve key, `X…`. */
   readonly xkey: string;
+  /** The curve key as a pair: opens what is sealed for the node. */
+  readonly xkeyPair: KeyPair;
+}
+
+/** Seeds that take the place of those in the file. */
+export interface GivenSeeds {
+  /** Of a server key, `SN…`. */
+  readonly nodeSeed?: string | undefined;
+  /** Of a curve key, `SX…`. */
+  readonly xkeySeed?: string | undefined;
 }
 
 /**
- * The identity kept in `<stateDir>/identity`, made when there is none. The file (mode 0600) holds two lines:
+ * The identity of a node: of the seeds that are given, and of {@link keptSeeds} for what is not.
+ *
+ * @throws {NodeError} NODE_IDENTITY_INVALID, NODE_OPTION_INVALID
+ */
+export async function loadIdentity(stateDir: string, given: GivenSeeds = {}): Promise<NodeIdentity> {
+  if (given.nodeSeed !== undefined) checkSeed(given.nodeSeed, 'node', 'SN');
+  if (given.xkeySeed !== undefined) checkSeed(given.xkeySeed, 'xkey', 'SX');
+  const complete = given.nodeSeed !== undefined && given.xkeySeed !== undefined;
+  const kept = complete ? undefined : await keptSeeds(stateDir);
+  return identityOf(given.nodeSeed ?? kept?.[0] ?? '', given.xkeySeed ?? kept?.[1] ?? '');
+}
+
+/**
+ * The seeds kept in `<stateDir>/identity`, made when there is none. The file (mode 0600) holds two lines:
  * the seed of a server nkey and the seed of a curve key.
  *
  * @throws {NodeError} NODE_IDENTITY_INVALID
  */
-export async function loadIdentity(stateDir: string): Promise<NodeIdentity> {
+async function keptSeeds(stateDir: string): Promise<[string, string]> {
   const file = join(stateDir, 'identity');
   const found = await readIfThere(file);
   if (found !== undefined) return parseIdentity(found, file);
@@ -43,18 +66,35 @@ async function createOnce(file: string, text: string): Promise<string> {
   }
 }
 
-function parseIdentity(text: string, file: string): NodeIdentity {
+function parseIdentity(text: string, file: string): [string, string] {
   const [server = '', curve = ''] = text.split('\n');
-  const encoder = new TextEncoder();
   try {
-    const id = fromSeed(encoder.encode(server)).getPublicKey();
-    if (!id.startsWith('N')) throw new Error('the first line is not the seed of a server key');
-    return { id, xkey: fromCurveSeed(encoder.encode(curve)).getPublicKey() };
+    if (!identityOf(server, curve).id.startsWith('N'))
+      throw new Error('the first line is not the seed of a server key');
+    return [server, curve];
   } catch (cause) {
     throw new NodeError('NODE_IDENTITY_INVALID', `Cannot use node identity "${file}": it does not hold two key seeds`, {
       cause,
       hint: `Remove it, and the node takes a new identity: rm ${file}`,
     });
+  }
+}
+
+function identityOf(serverSeed: string, curveSeed: string): NodeIdentity {
+  const encoder = new TextEncoder();
+  const xkeyPair = fromCurveSeed(encoder.encode(curveSeed));
+  const id = fromSeed(encoder.encode(serverSeed)).getPublicKey();
+  return { id, xkey: xkeyPair.getPublicKey(), xkeyPair };
+}
+
+function checkSeed(seed: string, what: string, prefix: 'SN' | 'SX'): void {
+  const refusal = `Cannot use the ${what} seed: it is not one of a ${prefix === 'SN' ? 'server' : 'curve'} key (${prefix}…)`;
+  const hint = `Make one: nk -gen ${prefix === 'SN' ? 'server' : 'curve'}`;
+  if (!seed.startsWith(prefix)) throw new NodeError('NODE_OPTION_INVALID', refusal, { hint });
+  try {
+    (prefix === 'SN' ? fromSeed : fromCurveSeed)(new TextEncoder().encode(seed));
+  } catch (cause) {
+    throw new NodeError('NODE_OPTION_INVALID', refusal, { cause, hint });
   }
 }
 

@@ -1,23 +1,31 @@
 import { headers, type Msg } from '@nats-io/nats-core';
-import type { EndpointHandler, MicroService, Reply } from '@nex-nix/nexlet';
+import type { EndpointHandler, MicroService } from '@nex-nix/nexlet';
 import {
   ANY,
   AuctionRequest,
   AuctionResponse,
   type Bid,
+  type BidTerms,
   controlSubjects,
   describeIssues,
   lastToken,
+  type Lifecycle,
   type NatsConnectionData,
   newId,
   NO_BID_HEADER,
   NoBid,
+  readErrorReply,
   StartWorkloadRequest,
 } from '@nex-nix/protocol';
-import type { Agent } from './agent-registry.ts';
+import type { Agent } from './agents/agent-registry.ts';
+import { machineFacts } from './machine.ts';
 import { checkNamespace } from './namespaces.ts';
 import { type NodeContext, readRequest, Refusal } from './node-context.ts';
+import { NodeError } from './node-error.ts';
 import { hasTags } from './tags.ts';
+
+/** How many nexlets of one type are asked what to bid. */
+const MAX_ASKED = 3;
 
 /** Auctions and what follows from them. */
 export function addPlacementEndpoints(service: MicroService, node: NodeContext): void {
@@ -40,28 +48,62 @@ function auction(node: NodeContext): EndpointHandler {
 
 /** The bid, or why there is none: a text that completes "the node …". */
 async function offerFor(node: NodeContext, request: AuctionRequest): Promise<Bid | string> {
-  if (node.state !== 'running') return `is ${node.state}`;
+  const { agent_type: type, lifecycle } = request;
+  if (node.state !== 'running') return node.state === 'lameduck' ? 'is a lame duck' : `is ${node.state}`;
   const missing = Object.entries(request.tags).filter(([key, value]) => !hasTags(node.tags, { [key]: value }));
   if (missing.length > 0) return `lacks tag ${missing.map(([key, value]) => `${key}=${value}`).join(', ')}`;
-  const agent = node.registry.available(request.agent_type);
-  if (agent === undefined) return `has no healthy nexlet of type "${request.agent_type}" with room`;
-  const { supported_lifecycles: lifecycles = [] } = agent.request;
-  if (request.lifecycle !== undefined && !lifecycles.includes(request.lifecycle))
-    return `runs no workload of lifecycle ${request.lifecycle}`;
-  const terms = await node.agents.bidTerms(agent, request);
-  if (terms === undefined) return `has a nexlet of type "${request.agent_type}" that does not answer`;
-  const { refusal, ...extras } = terms;
-  if (refusal !== undefined) return refusal;
+  if (!hasRoom(node)) return `is full: ${node.registry.workloads} of ${node.maxWorkloads} workloads`;
+  const agents = node.registry.available(type);
+  if (agents.length === 0) return node.registry.whyNone(type);
+  const able = agents.filter((agent) => lifecycle === undefined || lifecyclesOf(agent).includes(lifecycle));
+  if (able.length === 0) return `has no nexlet of type "${type}" for the lifecycle ${lifecycle}`;
+  return bestOffer(node, { agents: able, request });
+}
+
+interface Candidates {
+  /** The one to ask first comes first. */
+  agents: readonly Agent[];
+  request: AuctionRequest;
+}
+
+/** The bid for the first nexlet that wants the workload; or why the first one does not. */
+async function bestOffer(node: NodeContext, { agents, request }: Candidates): Promise<Bid | string> {
+  const asked = await Promise.all(
+    agents.slice(0, MAX_ASKED).map(async (agent) => ({ agent, terms: await node.agents.bidTerms(agent, request) })),
+  );
+  for (const { agent, terms } of asked) {
+    if (terms !== undefined && terms.refusal === undefined) return bidFor(node, agent, terms);
+  }
+  const refusal = asked.find(({ terms }) => terms?.refusal !== undefined)?.terms?.refusal;
+  return refusal ?? `has a nexlet of type "${request.agent_type}" that does not answer`;
+}
+
+function bidFor(node: NodeContext, agent: Agent, terms: BidTerms): Bid {
   return {
-    ...extras,
+    ...machineFacts(),
+    workloads: node.registry.workloadsOf(agent),
+    ...terms,
     bidder_id: node.bids.open({ agentId: agent.id }),
     start_request_schema: agent.request.start_request_schema,
-    supported_lifecycles: lifecycles,
+    supported_lifecycles: lifecyclesOf(agent),
     xkey: agent.request.public_xkey,
     node_id: node.id,
     node_name: node.name,
-    max_workloads: agent.request.max_workloads,
+    max_workloads: tighter(agent.request.max_workloads, node.maxWorkloads),
   };
+}
+
+/** The smaller of two limits, where 0 stands for none. */
+function tighter(one: number, other: number): number {
+  return one > 0 && other > 0 ? Math.min(one, other) : Math.max(one, other);
+}
+
+function lifecyclesOf(agent: Agent): Lifecycle[] {
+  return agent.request.supported_lifecycles ?? [];
+}
+
+function hasRoom({ maxWorkloads, registry }: NodeContext): boolean {
+  return maxWorkloads <= 0 || registry.workloads < maxWorkloads;
 }
 
 /** Every node hears every deployment; only the one whose bid it is may answer, not even with an error. */
@@ -77,17 +119,20 @@ function deploy(node: NodeContext): EndpointHandler {
       throw new Refusal(404, 'workload type not found');
     }
     checkRequest(agent, request);
-    if (!node.registry.isAvailable(agent)) {
+    if (!hasRoom(node) || !node.registry.isAvailable(agent)) {
       throw new Refusal(404, 'workload type not found', {
-        detail: 'the nexlet that bid is full or not healthy any more',
+        detail: 'the node or nexlet that bid is full, or not healthy any more',
       });
     }
     node.bids.take(bidId);
     const done = node.registry.countDeployment(agent);
+    let started = false;
     try {
-      return await handOver(node, { agent, request, signal });
+      const reply = await handOver(node, { agent, request, signal });
+      started = readErrorReply(reply) === undefined;
+      return { data: reply.data, ...(reply.headers === undefined ? {} : { headers: reply.headers }) };
     } finally {
-      done();
+      done(started);
     }
   };
 }
@@ -101,7 +146,7 @@ function checkRequest(agent: Agent, request: StartWorkloadRequest): void {
   }
   const issues = agent.schema.check(runRequest);
   if (issues.length > 0) throw new Refusal(400, 'failed to validate run request', { detail: describeIssues(issues) });
-  const lifecycles = agent.request.supported_lifecycles ?? [];
+  const lifecycles = lifecyclesOf(agent);
   if (lifecycles.includes(request.workload_lifecycle)) return;
   throw new Refusal(400, 'failed to validate run request', {
     detail: `field "workload_lifecycle" must be one of ${JSON.stringify(lifecycles)}`,
@@ -115,13 +160,16 @@ interface HandOver {
 }
 
 /** The nexlet's reply, as it is. */
-async function handOver(node: NodeContext, { agent, request, signal }: HandOver): Promise<Reply> {
+async function handOver(node: NodeContext, { agent, request, signal }: HandOver): Promise<Msg> {
   const workloadId = newId();
-  const credentials = await mintWorkload(node, request.namespace, workloadId);
+  const credentials = await mintWorkload(node, request, workloadId);
   let reply: Msg | undefined;
   try {
-    reply = await node.agents.start(agent, workloadId, { request, workload_creds: credentials }, signal);
+    reply = await node.desired.place(workloadId, { agent, request }, () =>
+      node.agents.start(agent, workloadId, { request, workload_creds: credentials }, signal),
+    );
   } catch (cause) {
+    if (cause instanceof NodeError) throw new Refusal(500, cause.message, { cause });
     throw new Refusal(500, 'failed to publish start workload request', { cause });
   }
   if (reply === undefined) {
@@ -132,13 +180,20 @@ async function handOver(node: NodeContext, { agent, request, signal }: HandOver)
     { workloadId, name: request.name, namespace: request.namespace, agentId: agent.id },
     'workload deployed',
   );
-  return { data: reply.data, ...(reply.headers === undefined ? {} : { headers: reply.headers }) };
+  return reply;
 }
 
-async function mintWorkload(node: NodeContext, namespace: string, workloadId: string): Promise<NatsConnectionData> {
+async function mintWorkload(
+  node: NodeContext,
+  { namespace, name }: StartWorkloadRequest,
+  workloadId: string,
+): Promise<NatsConnectionData> {
   try {
-    return await node.minter.workload({ namespace, workloadId });
+    return await node.minter.workload({ namespace, name, workloadId });
   } catch (cause) {
+    if (cause instanceof NodeError && cause.code === 'NODE_WORKLOAD_NAME_INVALID') {
+      throw new Refusal(400, 'failed to mint workload nats connection', { cause });
+    }
     throw new Refusal(500, 'failed to mint workload nats connection', { cause });
   }
 }

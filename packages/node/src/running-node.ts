@@ -1,22 +1,36 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import type { NatsConnection } from '@nats-io/nats-core';
-import { type Logger, MicroService, type NexletDefinition, type RunningNexlet, silentLogger } from '@nex-nix/nexlet';
-import { controlSubjects, formatGoDuration, requestOne, SYSTEM_NAMESPACE, type Tags } from '@nex-nix/protocol';
-import { AgentGateway } from './agent-gateway.ts';
-import { AgentRegistry } from './agent-registry.ts';
+import type { KeyPair } from '@nats-io/nkeys';
+import { type Logger, MicroService, silentLogger } from '@nex-nix/nexlet';
+import {
+  controlSubjects,
+  formatGoDuration,
+  requestOne,
+  type StartWorkloadRequest,
+  SYSTEM_NAMESPACE,
+  type Tags,
+} from '@nex-nix/protocol';
+import { AgentGateway } from './agents/agent-gateway.ts';
+import { AgentRegistry } from './agents/agent-registry.ts';
 import { BidBook } from './bid-book.ts';
 import { ConnectionWatch } from './connection-watch.ts';
 import { addControlEndpoints } from './control-endpoints.ts';
-import { startEmbedded } from './embedded-nexlet.ts';
+import { Departures } from './agents/departures.ts';
+import { OwnNexlets } from './agents/own-nexlets.ts';
 import type { NodeIdentity } from './identity.ts';
-import { fullAccessMinter, type Minter } from './minter.ts';
+import { fullAccessMinter, type Holder, type Minter } from './credentials/minter.ts';
+import { Revocations } from './credentials/revocations.ts';
+import { ensureFeedStream } from './feed-stream.ts';
 import { failureReply, type NodeContext } from './node-context.ts';
 import { NodeError } from './node-error.ts';
 import { NodeFeed } from './node-feed.ts';
 import type { NodeOptions } from './node-options.ts';
 import { addPlacementEndpoints } from './placement-endpoints.ts';
-import { addRegistrationEndpoint } from './registration-endpoint.ts';
+import { addRegistrationEndpoint, addRemoteRegistrationEndpoint } from './registration-endpoint.ts';
 import type { Node, NodeEnd } from './start-node.ts';
+import { type DesiredState, NO_STATE } from './state/desired-state.ts';
+import { DesiredWorkloads } from './state/desired-workloads.ts';
+import { openState, type OpenStateOptions } from './state/open-state.ts';
 import { nodeTags } from './tags.ts';
 import { addWorkloadEndpoints } from './workload-endpoints.ts';
 
@@ -29,6 +43,7 @@ export class RunningNode implements Node, NodeContext {
   readonly nc: NatsConnection;
   readonly id: string;
   readonly xkey: string;
+  readonly xkeyPair: KeyPair;
   readonly name: string;
   readonly nexus: string;
   readonly version: string;
@@ -38,14 +53,19 @@ export class RunningNode implements Node, NodeContext {
   readonly registry: AgentRegistry;
   readonly agents: AgentGateway;
   readonly bids: BidBook;
+  desired: DesiredWorkloads;
+  readonly maxWorkloads: number;
   readonly minter: Minter;
+  readonly feed: NodeFeed;
+  readonly admit: NodeContext['admit'];
   readonly logger: Logger;
   readonly closed: Promise<NodeEnd>;
-  readonly #definitions: readonly NexletDefinition[];
-  readonly #startSignal: AbortSignal | undefined;
-  readonly #heartbeatMs: number;
-  readonly #feed: NodeFeed;
-  readonly #nexlets: RunningNexlet[] = [];
+  readonly #options: NodeOptions;
+  readonly #nexlets: OwnNexlets;
+  readonly #departures: Departures;
+  readonly #revocations: Revocations;
+  readonly #stateOptions: OpenStateOptions;
+  readonly #reconcileMs: number;
   readonly #closed = Promise.withResolvers<NodeEnd>();
   #watch: ConnectionWatch | undefined;
   #service: MicroService | undefined;
@@ -55,40 +75,58 @@ export class RunningNode implements Node, NodeContext {
   #end: Promise<void> | undefined;
 
   constructor(nc: NatsConnection, options: NodeOptions & NodeIdentity) {
-    const { id, xkey, name, nexus = 'nexus', logger = silentLogger } = options;
+    const { id, xkey, xkeyPair, name, nexus = 'nexus', logger = silentLogger } = options;
+    this.#options = options;
     this.nc = nc;
     this.id = id;
     this.xkey = xkey;
+    this.xkeyPair = xkeyPair;
     this.name = name;
     this.nexus = nexus;
     this.version = options.version;
     this.tags = nodeTags(options.tags ?? {}, { name, nexus });
     this.logger = logger.child({ component: 'node', nodeId: id });
-    this.minter = options.minter ?? fullAccessMinter(options.servers ?? [`nats://${nc.getServer()}`]);
+    this.minter = options.minter ?? fullAccessMinter({ servers: options.servers ?? [`nats://${nc.getServer()}`] });
     this.registry = new AgentRegistry(nc, { nodeId: id, logger: this.logger });
     this.agents = new AgentGateway(nc, { nodeId: id, registry: this.registry, logger: this.logger });
     this.bids = new BidBook(options.auctionTtlMs ?? 10_000);
     this.closed = this.#closed.promise;
-    this.#definitions = options.nexlets ?? [];
-    this.#startSignal = options.signal;
-    this.#heartbeatMs = options.heartbeatMs ?? 10_000;
-    this.#feed = new NodeFeed(nc, id);
+    this.maxWorkloads = options.maxWorkloads ?? 0;
+    this.admit = options.admit ?? (() => true);
+    this.feed = new NodeFeed(nc, { id, events: options.events ?? 'nats', logger: this.logger });
+    this.#revocations = new Revocations(this.minter, this.logger);
+    this.#departures = new Departures(this);
+    this.#nexlets = new OwnNexlets(this, {
+      embedded: options.nexlets ?? [],
+      local: options.localNexlets ?? [],
+      restartLimit: options.agentRestartLimit ?? 3,
+      stateDir: options.stateDir,
+    });
+    this.#stateOptions = {
+      option: options.state ?? '',
+      nodeId: id,
+      logger: this.logger,
+    };
+    this.#reconcileMs = options.reconcileMs ?? 10_000;
+    this.desired = this.#desiredIn(NO_STATE);
   }
 
   async start(): Promise<void> {
-    const signal = this.#startSignal ?? new AbortController().signal;
+    const signal = this.#options.signal ?? new AbortController().signal;
     await this.#refuseTwin(signal);
+    const state = await openState(this.nc, this.#stateOptions);
+    if (state !== undefined) {
+      this.desired = this.#desiredIn(state);
+      this.desired.start();
+      this.registry.events.on('changed', () => this.desired.poke());
+    }
+    if (this.#options.retain === true) await ensureFeedStream(this.nc);
     await this.#serve();
     void this.#endWithConnection();
     this.#announced = true;
-    this.#feed.started(this);
-    this.#heartbeat = setInterval(() => this.#beat(), this.#heartbeatMs);
-    const starting = this.#definitions.map(async (definition) => {
-      this.#nexlets.push(await startEmbedded(this, definition, signal));
-    });
-    const failed = (await Promise.allSettled(starting)).find((result) => result.status === 'rejected');
-    if (failed !== undefined) throw failed.reason;
-    if (this.#definitions.length === 0) this.logger.warn({}, 'this node has no nexlets: it runs no workloads');
+    this.feed.started(this);
+    this.#heartbeat = setInterval(() => this.#beat(), this.#options.heartbeatMs ?? 10_000);
+    await this.#nexlets.start(signal);
     await this.nc.flush();
     signal.throwIfAborted();
     // A lame duck request may have come meanwhile.
@@ -100,6 +138,34 @@ export class RunningNode implements Node, NodeContext {
     await this.enterLameduck(delay);
   }
 
+  abandon(): void {
+    this.#nexlets.abandon();
+  }
+
+  runsNexlet(agentId: string): boolean {
+    return this.#nexlets.has(agentId);
+  }
+
+  nexletEnded(agentId: string, reason: string): void {
+    const agent = this.registry.get(agentId);
+    if (agent === undefined) return;
+    this.registry.remove(agentId);
+    this.logger.info({ agentId, nexlet: agent.request.name, reason }, 'nexlet ended');
+    this.feed.agentStopped({ id: agentId, name: agent.request.name, reason });
+    this.revoke({ kind: 'agent', nodeId: this.id, id: agentId });
+  }
+
+  nexletLost(agentId: string, reason: string): void {
+    const agent = this.registry.get(agentId);
+    if (agent === undefined) return;
+    this.registry.lost(agent);
+    this.feed.agentStopped({ id: agentId, name: agent.request.name, reason });
+  }
+
+  revoke(holder: Holder): void {
+    this.#revocations.add(holder);
+  }
+
   async enterLameduck(delayMs: number): Promise<Date> {
     const end = new Date(Date.now() + delayMs);
     if (this.state === 'stopping') return end;
@@ -109,8 +175,8 @@ export class RunningNode implements Node, NodeContext {
     clearTimeout(this.#lameduckEnd);
     this.#lameduckEnd = setTimeout(() => void this.#endAlone('lameduck'), Math.min(delayMs, MAX_TIMER));
     this.logger.info({ end: end.toISOString() }, 'lame duck mode');
-    await this.agents.lameduck(formatGoDuration(delayMs));
-    this.#feed.lameduck(end);
+    for (const success of await this.agents.lameduck(formatGoDuration(delayMs))) this.feed.agentLameduck(success);
+    this.feed.lameduck(end);
     return end;
   }
 
@@ -145,14 +211,17 @@ export class RunningNode implements Node, NodeContext {
     clearTimeout(this.#lameduckEnd);
     clearInterval(this.#heartbeat);
     this.bids[Symbol.dispose]();
-    const nexlets = await Promise.allSettled(this.#nexlets.map((nexlet) => nexlet[Symbol.asyncDispose]()));
+    // First of all: what ends with its nexlet is not to be started again.
+    await this.desired[Symbol.asyncDispose]();
+    await this.#departures[Symbol.asyncDispose]();
+    const [nexlets] = await Promise.allSettled([this.#nexlets[Symbol.asyncDispose]()]);
     await this.#service?.[Symbol.asyncDispose]();
     this.registry[Symbol.dispose]();
-    if (this.#announced) this.#feed.stopped();
+    await this.#revocations[Symbol.asyncDispose]();
+    if (this.#announced) this.feed.stopped();
     await this.#watch?.[Symbol.asyncDispose]();
     this.logger.info({}, 'node stopped');
-    const failed = nexlets.find((result) => result.status === 'rejected');
-    if (failed !== undefined) throw failed.reason;
+    if (nexlets.status === 'rejected') throw nexlets.reason;
   }
 
   /** Two processes with one identity would each get a part of the requests. */
@@ -179,6 +248,10 @@ export class RunningNode implements Node, NodeContext {
     addPlacementEndpoints(this.#service, this);
     addWorkloadEndpoints(this.#service, this);
     addRegistrationEndpoint(this.#service, this);
+    if (this.#options.allowRemoteNexlets === true) {
+      addRemoteRegistrationEndpoint(this.#service, this);
+      this.logger.warn({}, 'remote registration enabled: nexlets that nobody started here can register to this node');
+    }
     await this.nc.flush();
     await turn();
     const subject = this.#watch.deniedSubject;
@@ -192,7 +265,13 @@ export class RunningNode implements Node, NodeContext {
     );
   }
 
+  #desiredIn(state: DesiredState): DesiredWorkloads {
+    const mint = (workloadId: string, { namespace, name }: StartWorkloadRequest) =>
+      this.minter.workload({ namespace, workloadId, name });
+    return new DesiredWorkloads(this, { state, mint, intervalMs: this.#reconcileMs });
+  }
+
   #beat(): void {
-    this.#feed.heartbeat(this.registry.alive().map(({ id, request }) => ({ id, type: request.register_type })));
+    this.feed.heartbeat(this.registry.alive().map(({ id, request }) => ({ id, type: request.register_type })));
   }
 }

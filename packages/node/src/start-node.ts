@@ -1,4 +1,5 @@
 import type { NatsConnection } from '@nats-io/nats-core';
+import type { KeyPair } from '@nats-io/nkeys';
 import type { NodeOptions } from './node-options.ts';
 import { checkOptions } from './node-options.ts';
 import { loadIdentity } from './identity.ts';
@@ -13,10 +14,14 @@ export interface Node extends AsyncDisposable {
   readonly id: string;
   /** Public curve key, `X…`. */
   readonly xkey: string;
+  /** The curve key as a pair: opens what is sealed for this node. */
+  readonly xkeyPair: KeyPair;
   /** Resolves when nothing of the node runs any more. Never rejects. */
   readonly closed: Promise<NodeEnd>;
   /** Takes no more workloads; ends after `delay` milliseconds. Resolves when the nexlets know. */
   lameduck(delay: number): Promise<void>;
+  /** Ends the processes of local nexlets at once, for a program that exits without disposing of the node. */
+  abandon(): void;
 }
 
 /**
@@ -26,7 +31,7 @@ export interface Node extends AsyncDisposable {
  */
 export async function startNode(nc: NatsConnection, options: NodeOptions): Promise<Node> {
   checkOptions(options);
-  const identity = await loadIdentity(options.stateDir);
+  const identity = await loadIdentity(options.stateDir, options);
   const node = new RunningNode(nc, { ...options, ...identity });
   try {
     await node.start();

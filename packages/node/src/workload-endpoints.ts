@@ -6,6 +6,7 @@ import {
   controlSubjects,
   lastToken,
   ListWorkloadsRequest,
+  ProtocolError,
   StartWorkloadRequest,
   StopWorkloadRequest,
   StopWorkloadResponse,
@@ -16,6 +17,7 @@ import {
 } from '@nex-nix/protocol';
 import { checkNamespace } from './namespaces.ts';
 import { type NodeContext, readRequest, Refusal } from './node-context.ts';
+import type { DesiredWorkload } from './state/desired-workload.ts';
 
 /**
  * How often a client hears that its workload is still stopping, in milliseconds: before the two seconds are over that Go
@@ -37,11 +39,29 @@ function undeploy(node: NodeContext): EndpointHandler {
     checkNamespace(msg.subject, namespace);
     const id = lastToken(msg.subject);
     using _ = tellStopping(node, msg, id);
-    const stopped = await stopOnAgents(node, { id, namespace, signal });
-    if (stopped !== undefined) node.logger.info({ workloadId: id, namespace }, 'workload stopped');
+    // Before it is stopped: should this node end in between, the next one stops it.
+    using stopping = await node.desired.stopping(id, namespace);
+    const stopped = (await stopOnAgents(node, { id, namespace, signal })) ?? withoutNexlet(node, stopping.workload);
+    if (stopped !== undefined) await node.desired.stopped(id, stopped.workload_type);
+    if (stopped !== undefined) {
+      node.revoke({ kind: 'workload', id });
+      node.logger.info({ workloadId: id, namespace }, 'workload stopped');
+    }
     const notFound = { id, message: 'workload not found', stopped: false, workload_type: '' };
     return { data: StopWorkloadResponse.encode(stopped ?? notFound) };
   };
+}
+
+/** The answer when no nexlet has a workload that was to run: it is not started any more, if nothing of it can be alive. */
+function withoutNexlet(
+  { desired }: NodeContext,
+  wanted: DesiredWorkload | undefined,
+): StopWorkloadResponse | undefined {
+  if (wanted === undefined) return undefined;
+  const { id, request } = wanted;
+  if (!desired.isAway(wanted)) return { id, message: '', stopped: true, workload_type: request.workload_type };
+  const detail = `the nexlet that has workload "${id}" is away; the workload is stopped as soon as it is back`;
+  throw new Refusal(404, 'the nexlet of the workload is away', { detail });
 }
 
 /** Tells a client now and then that its workload is still stopping, until disposed of. */
@@ -77,17 +97,33 @@ function clone(node: NodeContext): EndpointHandler {
   return async (msg, signal) => {
     const request = readRequest(CloneWorkloadRequest, msg, 'failed to unmarshal clone workload request');
     const caller = subjectScope(msg.subject);
-    const workload = await node.agents.get(lastToken(msg.subject), CloneWorkloadRequest.encode(request), signal);
+    const workload = await getFromAgents(node, msg, { request, signal });
     if (workload === undefined) return undefined;
     if (caller !== SYSTEM_NAMESPACE && caller !== workload.namespace) return undefined;
     return { data: StartWorkloadRequest.encode(workload) };
   };
 }
 
+async function getFromAgents(
+  { agents }: NodeContext,
+  msg: Msg,
+  { request, signal }: { request: Parameters<typeof CloneWorkloadRequest.encode>[0]; signal: AbortSignal },
+): Promise<StartWorkloadRequest | undefined> {
+  try {
+    return await agents.get(lastToken(msg.subject), CloneWorkloadRequest.encode(request), signal);
+  } catch (cause) {
+    if (!(cause instanceof ProtocolError)) throw cause;
+    throw new Refusal(500, 'failed to unmarshal workload definition from agent', { cause });
+  }
+}
+
 function listWorkloads(node: NodeContext): EndpointHandler {
   return async (msg, signal) => {
     const request = readRequest(ListWorkloadsRequest, msg, 'failed to unmarshal ping request');
     checkNamespace(msg.subject, request.namespace);
-    return { data: WorkloadSummaries.encode(await node.agents.list(request, signal)) };
+    const listed = await node.agents.list(request, signal);
+    const ids = new Set(listed.map(({ id }) => id));
+    const missing = node.desired.missing(request).filter(({ id }) => !ids.has(id));
+    return { data: WorkloadSummaries.encode([...listed, ...missing]) };
   };
 }

@@ -9,6 +9,7 @@ export type {
   LogOptions,
   LogPosition,
   Network,
+  PrivateFolder,
   Requirement,
   Resources,
   Runtime,

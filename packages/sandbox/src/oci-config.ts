@@ -34,6 +34,8 @@ export interface OciConfigInput {
   /** Highest number of open files. */
   maxFiles: number;
   oomScoreAdj: number;
+  /** Where the spec's private folder lies on this machine. */
+  privateSource?: string | undefined;
   /** Run when the program has been started, by the runtime and in its namespaces. */
   onStarted: { path: string; args: readonly string[] };
   /** As `process.arch`. */
@@ -41,7 +43,8 @@ export interface OciConfigInput {
 }
 
 /** The `config.json` of a bundle (OCI runtime-spec 1.0.2), its root file system in `rootfs` beside it. */
-export function ociConfig({ spec, mounts, user, hostIds, maxFiles, oomScoreAdj, onStarted, arch }: OciConfigInput) {
+export function ociConfig(input: OciConfigInput) {
+  const { spec, mounts, user, hostIds, maxFiles, oomScoreAdj, onStarted, arch } = input;
   const mapping = hostIds === undefined ? undefined : idMapping(user, hostIds);
   const namespaces = ['pid', 'mount', 'ipc', 'uts', 'cgroup'];
   if (spec.network === 'none') namespaces.push('network');
@@ -73,6 +76,7 @@ export function ociConfig({ spec, mounts, user, hostIds, maxFiles, oomScoreAdj, 
         source,
         options: ['bind', 'ro', 'nosuid', 'nodev', 'private'],
       })),
+      ...privateMounts(input),
     ],
     hooks: { poststart: [onStarted] },
     linux: {
@@ -111,6 +115,12 @@ function systemMounts(tmpBytes: number) {
 function storeMount(hasLinks: boolean) {
   const options = ['nosuid', 'nodev', 'mode=755', 'size=1m', ...(hasLinks ? ['tmpcopyup'] : [])];
   return { destination: '/nix/store', type: 'tmpfs', source: 'store', options };
+}
+
+function privateMounts({ spec: { privateFolder }, privateSource }: OciConfigInput) {
+  if (privateFolder === undefined || privateSource === undefined) return [];
+  const options = ['bind', 'ro', 'nosuid', 'nodev', 'noexec', 'private'];
+  return [{ destination: privateFolder.path, type: 'bind', source: privateSource, options }];
 }
 
 /** Only two ids exist inside: root, who sets the sandbox up, and the program's user. All others show as nobody. */

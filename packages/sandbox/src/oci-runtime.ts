@@ -179,9 +179,12 @@ export class OciRuntime implements Runtime {
     try {
       await files.make(record);
       const mounts = await writeRootfs(files.rootfs, spec, { user, rootId: userNamespaces ? hostIds.root : 0 });
+      const { privateFolder } = spec;
+      if (privateFolder !== undefined) await files.makePrivate(privateFolder.files, hostIds.user);
       const config = ociConfig({
         spec,
         mounts,
+        privateSource: files.privateFolder,
         user,
         hostIds: userNamespaces ? hostIds : undefined,
         maxFiles,

@@ -23,6 +23,7 @@ import type {
 } from './sandbox.ts';
 import { startFailure } from './start-failure.ts';
 import { spawnSupervisor } from './supervisor.ts';
+import { isPrivateFileName } from './validate-spec.ts';
 
 const DEFAULT_GRACE_MS = 10_000;
 const KILL_GRACE_MS = 2000;
@@ -132,6 +133,15 @@ export class OciSandbox implements Sandbox {
 
   async usage(): Promise<Usage> {
     return this.#cgroup.usage();
+  }
+
+  async replaceFile(name: string, content: string): Promise<boolean> {
+    if (!isPrivateFileName(name)) {
+      const message = `Cannot write the file ${JSON.stringify(name)} for the sandbox "${this.id}": its name is not plain`;
+      throw new SandboxError('SANDBOX_SPEC_INVALID', message);
+    }
+    this.#assertHeld();
+    return this.#files.replacePrivate(name, content);
   }
 
   async remove(): Promise<void> {

@@ -27,14 +27,16 @@ export async function writeRootfs(
   spec: SandboxSpec,
   ids: { user: InsideUser; rootId: number },
 ): Promise<ClosurePath[]> {
-  writeSkeleton(rootfs, await etcFiles(spec, ids.user));
+  const { privateFolder } = spec;
+  const mountPoints = privateFolder === undefined ? [] : ['run', privateFolder.path.slice(1)];
+  writeSkeleton(rootfs, [...FOLDERS, ...mountPoints], await etcFiles(spec, ids.user));
   const links = await Promise.all(spec.closure.map((path) => writeIfLink(rootfs, path, ids.rootId)));
   return spec.closure.filter((_, index) => !links[index]);
 }
 
 /** Synchronous: two dozen calls take less time than one round trip through the thread pool for each. */
-function writeSkeleton(rootfs: string, etc: readonly [name: string, text: string][]): void {
-  for (const name of FOLDERS) {
+function writeSkeleton(rootfs: string, folders: readonly string[], etc: readonly [name: string, text: string][]): void {
+  for (const name of folders) {
     const folder = join(rootfs, name);
     mkdirSync(folder);
     chmodSync(folder, 0o755);

@@ -1,4 +1,5 @@
-import { chmod, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { chmod, chown, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { hasErrno } from './file-errors.ts';
@@ -39,6 +40,11 @@ export class SandboxFiles {
     return join(this.folder, 'bundle');
   }
 
+  /** Files that only the program may read, replaced one by one. */
+  get privateFolder(): string {
+    return join(this.folder, 'private');
+  }
+
   get rootfs(): string {
     return join(this.bundle, 'rootfs');
   }
@@ -66,6 +72,34 @@ export class SandboxFiles {
     await rename(making, this.folder);
     await mkdir(this.bundle);
     await chmod(this.bundle, 0o711);
+  }
+
+  /** Makes the private folder. `owner`: the program's user, as this machine numbers it. */
+  async makePrivate(files: Readonly<Record<string, string>>, owner: number): Promise<void> {
+    await mkdir(this.privateFolder, { mode: 0o500 });
+    await chown(this.privateFolder, owner, owner);
+    for (const [name, content] of Object.entries(files)) await this.replacePrivate(name, content);
+  }
+
+  /** The owner of the folder becomes that of the file. False when there is no such folder. */
+  async replacePrivate(name: string, content: string): Promise<boolean> {
+    let owner: number;
+    try {
+      owner = (await stat(this.privateFolder)).uid;
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT')) return false;
+      throw error;
+    }
+    // Beside the folder, not in it: the program sees whole files only.
+    const draft = join(this.folder, `private-draft-${randomUUID()}`);
+    try {
+      await writeFile(draft, content, { mode: 0o400, flag: 'wx' });
+      await chown(draft, owner, owner);
+      await rename(draft, join(this.privateFolder, name));
+    } finally {
+      await rm(draft, { force: true });
+    }
+    return true;
   }
 
   /** Undefined when there is no sandbox. */

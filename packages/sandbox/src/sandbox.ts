@@ -24,6 +24,17 @@ export interface Resources {
  */
 export type Network = 'host' | 'none';
 
+/**
+ * A folder of files that only the program can read, and that {@link Sandbox.replaceFile} can replace while it runs: for
+ * secrets that do not last.
+ */
+export interface PrivateFolder {
+  /** Where the sandbox shows it, below `/run`: `/run/<name>`. */
+  path: string;
+  /** Contents by file name, `[A-Za-z0-9][A-Za-z0-9._-]*`. */
+  files: Readonly<Record<string, string>>;
+}
+
 /** What a runtime needs to know to make a sandbox. */
 export interface SandboxSpec {
   /** `[A-Za-z0-9][A-Za-z0-9_-]{0,63}`; also the host name inside. */
@@ -38,6 +49,7 @@ export interface SandboxSpec {
   environment: Readonly<Record<string, string>>;
   resources: Resources;
   network: Network;
+  privateFolder?: PrivateFolder | undefined;
 }
 
 /** Whatever is needed to find a sandbox again after this process has ended. JSON, versioned; keep it as it is. */
@@ -125,6 +137,11 @@ export interface Sandbox extends AsyncDisposable {
   /** Lines of both streams, each stream in order. An aborted `signal` makes it throw the signal's reason. */
   logs(from?: LogPosition, options?: LogOptions): AsyncIterable<LogEntry>;
   usage(): Promise<Usage>;
+  /**
+   * Puts another file in place of one of its private folder, or adds one. Whoever opens the file finds the old or the new
+   * one, never a part. False when the sandbox has no such folder.
+   */
+  replaceFile(name: string, content: string): Promise<boolean>;
   /**
    * Removes what is left of an ended sandbox, logs included. Nothing happens when it is removed already.
    *

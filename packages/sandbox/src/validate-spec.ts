@@ -2,7 +2,7 @@ import { posix } from 'node:path';
 import { isNexError } from '@nex-nix/errors';
 import { parseStorePath } from '@nex-nix/nix';
 import { SandboxError } from './sandbox-error.ts';
-import type { Resources, SandboxSpec } from './sandbox.ts';
+import type { PrivateFolder, Resources, SandboxSpec } from './sandbox.ts';
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/;
 
@@ -20,6 +20,7 @@ export function validateSpec(spec: SandboxSpec): void {
   validateCommand(spec);
   validateEnvironment(spec);
   validateResources(spec, spec.resources);
+  validatePrivateFolder(spec, spec.privateFolder);
   if (spec.network !== 'host' && spec.network !== 'none') {
     throw invalid(spec, `the network ${JSON.stringify(spec.network)} is not "host" or "none"`);
   }
@@ -77,6 +78,20 @@ function validateResources(spec: SandboxSpec, { memory, cpus, pids, tmp }: Resou
   if (cpus !== undefined && !(Number.isFinite(cpus) && cpus >= 0.01)) {
     throw invalid(spec, `the limit cpus is ${cpus}, expected at least 0.01`);
   }
+}
+
+/** Whether `name` may be a file of a private folder. */
+export function isPrivateFileName(name: string): boolean {
+  return /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/.test(name);
+}
+
+function validatePrivateFolder(spec: SandboxSpec, folder: PrivateFolder | undefined): void {
+  if (folder === undefined) return;
+  if (!/^\/run\/[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(folder.path)) {
+    throw invalid(spec, `the private folder ${JSON.stringify(folder.path)} is not /run/<name>`);
+  }
+  const bad = Object.keys(folder.files).find((name) => !isPrivateFileName(name));
+  if (bad !== undefined) throw invalid(spec, `the name ${JSON.stringify(bad)} of a private file is not plain`);
 }
 
 function invalid(spec: SandboxSpec, state: string, cause?: unknown): SandboxError {

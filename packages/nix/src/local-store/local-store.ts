@@ -105,6 +105,12 @@ export class LocalStore implements PathStore, AsyncDisposable {
     return [...new Set(paths)].filter((path) => !db.has(path));
   }
 
+  /** Those of `hashes` (the 32 characters after `/nix/store/`) that no valid path has. */
+  async missingHashes(hashes: Iterable<string>): Promise<string[]> {
+    const db = this.#open();
+    return [...hashes].filter((hash) => !db.hasPrefix(`${STORE_DIR}/${hash}-`));
+  }
+
   async pathInfo(path: StorePath, { signal }: SignalOptions = {}): Promise<PathInfo | undefined> {
     signal?.throwIfAborted();
     return this.#open().get(path);

@@ -11,6 +11,7 @@ const BUSY_TIMEOUT = 10_000;
 
 const STATEMENTS = {
   path: 'SELECT * FROM paths WHERE path = ?',
+  between: 'SELECT path FROM paths WHERE path BETWEEN ? AND ? LIMIT 1',
   references: 'SELECT reference FROM refs WHERE referrer = ? ORDER BY reference',
   addPath: `INSERT INTO paths (path, nar_hash, nar_size, deriver, signatures, ca, last_used, unsynced)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -75,6 +76,11 @@ export class StoreDatabase implements Disposable {
 
   has(path: StorePath): boolean {
     return this.#statements.path.get(path) !== undefined;
+  }
+
+  /** Whether there is a path whose text begins with `prefix`. */
+  hasPrefix(prefix: string): boolean {
+    return this.#statements.between.get(prefix, `${prefix}\u{10ffff}`) !== undefined;
   }
 
   get(path: StorePath): PathInfo | undefined {

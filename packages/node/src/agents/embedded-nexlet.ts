@@ -1,8 +1,8 @@
 import { toPublicError } from '@nex-nix/errors';
 import { NexletError, type NexletDefinition, type RunningNexlet, runNexlet } from '@nex-nix/nexlet';
 import { newId } from '@nex-nix/protocol';
-import type { NodeContext } from './node-context.ts';
-import { NodeError } from './node-error.ts';
+import type { NodeContext } from '../node-context.ts';
+import { NodeError } from '../node-error.ts';
 
 /** How long a registered nexlet may take to show itself healthy, in milliseconds. */
 const HEALTHY_TIMEOUT = 10_000;
@@ -37,6 +37,7 @@ export async function startEmbedded(
       hint: 'Nexlets publish on "$NEX.SVC.<node>.agent.HEARTBEAT.<nexlet>": check that credentials and accounts let that through',
     });
   }
+  node.agents.embed(agentId, definition);
   return nexlet;
 }
 

@@ -8,9 +8,8 @@ import {
   JetStreamApiError,
 } from '@nats-io/jetstream';
 import { nanos, type NatsConnection } from '@nats-io/nats-core';
-import { DevError } from './dev-error.ts';
-
-export const FEED_STREAM = 'NEX_FEED';
+import { FEED_STREAM } from '@nex-nix/protocol';
+import { NodeError } from './node-error.ts';
 
 /** Error code of JetStream's API (JSStorageResourcesExceededErr in the server's errors.json). */
 const INSUFFICIENT_STORAGE = 10047;
@@ -27,7 +26,7 @@ export async function ensureFeedStream(nc: NatsConnection): Promise<boolean> {
     await addStream(manager, SIZES);
     return true;
   } catch (cause) {
-    throw new DevError('DEVENV_STREAM_FAILED', `Cannot make the stream "${FEED_STREAM}": ${(cause as Error).message}`, {
+    throw new NodeError('NODE_STREAM_FAILED', `Cannot make the stream "${FEED_STREAM}": ${(cause as Error).message}`, {
       cause,
     });
   }

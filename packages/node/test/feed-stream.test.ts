@@ -1,7 +1,8 @@
 import { jetstreamManager } from '@nats-io/jetstream';
+import { FEED_STREAM } from '@nex-nix/protocol';
 import { describeWith, startNatsServer, tempDir } from '@nex-nix/test-kit';
 import { expect, it } from 'vitest';
-import { ensureFeedStream, FEED_STREAM } from '../src/feed-stream.ts';
+import { ensureFeedStream } from '../src/index.ts';
 
 describeWith(['nats-server'], 'ensureFeedStream()', () => {
   it.each([
@@ -23,7 +24,7 @@ describeWith(['nats-server'], 'ensureFeedStream()', () => {
     const config = `jetstream { store_dir: ${JSON.stringify(dir.path)}, max_file: 10Mb }`;
     await using server = await startNatsServer({ jetstream: false, config });
     await expect(ensureFeedStream(await server.connect())).rejects.toMatchObject({
-      code: 'DEVENV_STREAM_FAILED',
+      code: 'NODE_STREAM_FAILED',
       message: expect.stringContaining('insufficient storage'),
     });
   });

@@ -17,6 +17,11 @@ import type { Logger } from '@nex-nix/nexlet';
 const HEALTHY_WINDOW = 30_000;
 /** The dead are forgotten after this time, in milliseconds. */
 const FORGET_AFTER = 3_600_000;
+/**
+ * A heartbeat may have been made before a deployment was answered, and be heard after it: for so long, in milliseconds,
+ * a smaller number in it is not believed.
+ */
+const COUNT_DELAY = 250;
 
 const STOPLIGHTS = {
   healthy: '🟢',
@@ -52,10 +57,21 @@ interface Entry extends Agent {
   subscription: Subscription;
   seen: number;
   lastHeartbeat: number | undefined;
+  /** How many workloads it has, including those whose deployment is under way. */
+  load: number;
   /** Deployments that wait for an answer. */
   inFlight: number;
-  /** Deployments that the last heartbeat does not know of. */
-  uncounted: number;
+  /** When the last deployment was answered. */
+  deployed: number;
+  /** Whether it said goodbye. */
+  leaving: boolean;
+}
+
+/** What the registry tells of: the nexlet that became healthy, said that it ends, or shows another state or load. */
+interface RegistryEvents {
+  changed: [agentId: string];
+  healthy: [agentId: string];
+  leaving: [agent: Agent];
 }
 
 /** The nexlets that registered with a node, and how they are. */
@@ -64,26 +80,29 @@ export class AgentRegistry implements Disposable {
   readonly #nodeId: string;
   readonly #logger: Logger;
   readonly #entries = new Map<string, Entry>();
-  readonly #heartbeats = new EventEmitter();
+  readonly events = new EventEmitter<RegistryEvents>();
 
   constructor(nc: NatsConnection, { nodeId, logger }: { nodeId: string; logger: Logger }) {
     this.#nc = nc;
     this.#nodeId = nodeId;
     this.#logger = logger;
+    // One listener for each nexlet that is waited for.
+    this.events.setMaxListeners(0);
   }
 
   /**
    * Takes a nexlet in and listens to its heartbeats. A nexlet may register again (with the same xkey), and take the
-   * place of a dead one; false when its id belongs to another one that is alive.
+   * place of a dead one; `refused` when its id belongs to another one that is alive.
    */
-  register(id: string, request: RegisterAgentRequest, schema: RunRequestSchema): boolean {
+  register(id: string, request: RegisterAgentRequest, schema: RunRequestSchema): 'new' | 'again' | 'refused' {
     this.#forgetDead();
     const old = this.#entries.get(id);
     if (old !== undefined && old.request.public_xkey === request.public_xkey) {
-      Object.assign(old, { request, schema, seen: Date.now() });
-      return true;
+      const known = this.health(old) !== 'offline' && !old.leaving;
+      Object.assign(old, { request, schema, seen: Date.now(), leaving: false });
+      return known ? 'again' : 'new';
     }
-    if (old !== undefined && !['offline', 'shutting down'].includes(this.health(old))) return false;
+    if (old !== undefined && !['offline', 'shutting down'].includes(this.health(old))) return 'refused';
     old?.subscription.unsubscribe();
     const subscription = this.#nc.subscribe(agentSubjects.heartbeat(this.#nodeId, id), {
       callback: (error, msg) => {
@@ -91,9 +110,29 @@ export class AgentRegistry implements Disposable {
         else this.#logger.error({ err: error, agentId: id }, 'heartbeats of a nexlet cannot be heard');
       },
     });
-    const fresh = { summary: undefined, lastHeartbeat: undefined, inFlight: 0, uncounted: 0 };
+    const counts = { load: 0, inFlight: 0, deployed: 0 };
+    const fresh = { summary: undefined, lastHeartbeat: undefined, leaving: false, ...counts };
     this.#entries.set(id, { id, request, schema, subscription, seen: Date.now(), ...fresh });
-    return true;
+    return 'new';
+  }
+
+  /** Forgets a nexlet that has ended. */
+  remove(id: string): void {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) return;
+    if (!entry.subscription.isClosed()) entry.subscription.unsubscribe();
+    this.#entries.delete(id);
+  }
+
+  /** Whether a nexlet has said that it ends, and not registered again. */
+  isLeaving(agent: Agent): boolean {
+    return this.#entries.get(agent.id)?.leaving === true;
+  }
+
+  /** Takes a nexlet for dead until it is heard again: nobody listens where it should. */
+  lost(agent: Agent): void {
+    const entry = this.#entries.get(agent.id);
+    if (entry !== undefined) entry.seen = Math.min(entry.seen, Date.now() - HEALTHY_WINDOW - 1);
   }
 
   get(id: string): Agent | undefined {
@@ -109,20 +148,41 @@ export class AgentRegistry implements Disposable {
     return this.all().filter((agent) => this.health(agent) !== 'offline');
   }
 
-  /** A healthy nexlet of a type that has room for one more workload, the least loaded one. */
-  available(type: string): Agent | undefined {
-    const candidates = [...this.#entries.values()].filter(
-      (entry) => entry.request.register_type === type && this.isAvailable(entry),
-    );
-    return candidates.sort((a, b) => load(a) - load(b))[0];
+  /** The healthy nexlets of a type that have room for one more workload, the least loaded one first. */
+  available(type: string): Agent[] {
+    return this.#ofType(type)
+      .filter((entry) => this.isAvailable(entry))
+      .sort((a, b) => a.load - b.load);
   }
 
   /** Whether a nexlet is healthy and has room for one more workload. */
   isAvailable(agent: Agent): boolean {
     const entry = this.#entries.get(agent.id);
-    if (entry === undefined || this.health(entry) !== 'healthy') return false;
-    const { max_workloads: max } = entry.request;
-    return max <= 0 || load(entry) < max;
+    return entry !== undefined && this.health(entry) === 'healthy' && hasRoom(entry);
+  }
+
+  /** Why no nexlet of a type is available: a text that completes "the node …". */
+  whyNone(type: string): string {
+    const entries = this.#ofType(type);
+    const healthy = entries.filter((entry) => this.health(entry) === 'healthy');
+    const [full] = healthy;
+    if (full !== undefined) return `is full: ${full.load} of ${full.request.max_workloads} workloads of type "${type}"`;
+    const [entry] = entries.sort((a, b) => b.seen - a.seen);
+    if (entry === undefined) return `has no nexlet of type "${type}"`;
+    const health = this.health(entry);
+    return `has a nexlet of type "${type}", but it is ${health === 'unknown' ? 'not ready yet' : health}`;
+  }
+
+  /** How many workloads all nexlets that are alive have, including those whose deployment is under way. */
+  get workloads(): number {
+    return [...this.#entries.values()]
+      .filter((entry) => this.health(entry) !== 'offline')
+      .reduce((sum, entry) => sum + entry.load, 0);
+  }
+
+  /** How many workloads a nexlet has. */
+  workloadsOf(agent: Agent): number {
+    return this.#entries.get(agent.id)?.load ?? 0;
   }
 
   health(agent: Agent): AgentHealth {
@@ -156,14 +216,19 @@ export class AgentRegistry implements Disposable {
     };
   }
 
-  /** Counts a deployment against the nexlet's limit until its heartbeats do. Call the result when it was answered. */
-  countDeployment(agent: Agent): () => void {
+  /**
+   * Counts a deployment against the limits until heartbeats do. Call the result when it was answered: whether the
+   * workload was started.
+   */
+  countDeployment(agent: Agent): (started: boolean) => void {
     const entry = this.#entries.get(agent.id);
     if (entry === undefined) return () => undefined;
     entry.inFlight++;
-    entry.uncounted++;
-    return () => {
+    entry.load++;
+    return (started) => {
       entry.inFlight--;
+      entry.deployed = Date.now();
+      if (!started) entry.load--;
     };
   }
 
@@ -172,7 +237,7 @@ export class AgentRegistry implements Disposable {
     for (;;) {
       const entry = this.#entries.get(id);
       if (entry !== undefined && this.health(entry) === 'healthy') return;
-      await once(this.#heartbeats, id, { signal });
+      await once(this.events, 'healthy', { signal });
     }
   }
 
@@ -187,26 +252,35 @@ export class AgentRegistry implements Disposable {
     if (entry === undefined) return;
     try {
       const { summary } = AgentHeartbeat.decode(msg.data, msg.subject);
+      const { state, workload_count: count } = entry.summary ?? {};
+      if (state !== summary.state || count !== summary.workload_count) this.events.emit('changed', id);
       const now = Date.now();
       Object.assign(entry, { summary, seen: now, lastHeartbeat: now });
-      entry.uncounted = entry.inFlight;
+      const counted = summary.workload_count;
+      const settled = entry.inFlight === 0 && now - entry.deployed > COUNT_DELAY;
+      entry.load = settled ? counted : Math.max(entry.load, counted);
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       this.#logger.warn({ err: error, agentId: id }, 'unusable heartbeat');
       return;
     }
-    this.#heartbeats.emit(id);
+    if (this.health(entry) === 'healthy') this.events.emit('healthy', id);
+    if (entry.summary?.state !== 'stopping' || entry.leaving) return;
+    entry.leaving = true;
+    this.events.emit('leaving', entry);
+  }
+
+  #ofType(type: string): Entry[] {
+    return [...this.#entries.values()].filter((entry) => entry.request.register_type === type);
   }
 
   #forgetDead(): void {
     for (const entry of this.#entries.values()) {
-      if (Date.now() - entry.seen < FORGET_AFTER) continue;
-      entry.subscription.unsubscribe();
-      this.#entries.delete(entry.id);
+      if (Date.now() - entry.seen > FORGET_AFTER) this.remove(entry.id);
     }
   }
 }
 
-function load(entry: Entry): number {
-  return (entry.summary?.workload_count ?? 0) + entry.uncounted;
+function hasRoom({ request: { max_workloads: max }, load }: Entry): boolean {
+  return max <= 0 || load < max;
 }

@@ -7,9 +7,11 @@ import {
   BidTerms,
   gather,
   LameduckRequest,
+  LameduckResponse,
   ListWorkloadsRequest,
   type MessageType,
   ProtocolError,
+  readErrorReply,
   readReply,
   requestOne,
   StartWorkloadRequest,
@@ -18,7 +20,7 @@ import {
   WorkloadSummaries,
   type WorkloadSummary,
 } from '@nex-nix/protocol';
-import type { Logger } from '@nex-nix/nexlet';
+import type { Logger, NexletDefinition } from '@nex-nix/nexlet';
 import type { Agent, AgentRegistry } from './agent-registry.ts';
 
 /** How long nexlets may take to answer what they know, in milliseconds. Clients wait 2 s for a second node. */
@@ -40,6 +42,9 @@ export class AgentGateway {
   readonly #nodeId: string;
   readonly #registry: AgentRegistry;
   readonly #logger: Logger;
+  /** Nexlets that have said what to bid at least once: they serve that. */
+  readonly #bidders = new Set<string>();
+  readonly #embedded = new Map<string, NexletDefinition>();
 
   constructor(nc: NatsConnection, { nodeId, registry, logger }: AgentGatewayOptions) {
     this.#nc = nc;
@@ -48,7 +53,12 @@ export class AgentGateway {
     this.#logger = logger;
   }
 
-  /** The nexlet's own reply, whatever it says; undefined when there is none within a minute. */
+  /** From now on the nexlet of that id, which runs in this process, is asked directly what to bid. */
+  embed(agentId: string, definition: NexletDefinition): void {
+    this.#embedded.set(agentId, definition);
+  }
+
+  /** The nexlet's own reply, whatever it says; undefined when there is none within a minute, or nobody there. */
   async start(
     agent: Agent,
     workloadId: string,
@@ -57,12 +67,14 @@ export class AgentGateway {
   ): Promise<Msg | undefined> {
     const subject = agentSubjects.startWorkload(this.#nodeId, agent.id, workloadId);
     const payload = AgentStartWorkloadRequest.encode(request);
-    return (await requestOne(this.#nc, subject, payload, { timeout: WORK_TIMEOUT, signal })).reply;
+    const { reply, noResponders } = await requestOne(this.#nc, subject, payload, { timeout: WORK_TIMEOUT, signal });
+    if (noResponders) this.#registry.lost(agent);
+    return reply;
   }
 
   /**
    * The answer of the nexlet that stopped the workload; undefined when none has it. A nexlet that has it may take long,
-   * which the others are not given. Throws what a nexlet says that cannot stop it.
+   * which the others are not given. Throws what a nexlet says that cannot stop it; garbage is nobody's answer.
    */
   async stop(workloadId: string, namespace: string, signal: AbortSignal): Promise<StopWorkloadResponse | undefined> {
     const subject = agentSubjects.stopWorkload(this.#nodeId, workloadId);
@@ -73,7 +85,7 @@ export class AgentGateway {
     let stopped: StopWorkloadResponse | undefined;
     let failure: ProtocolError | undefined;
     const until = (reply: Msg) => {
-      const answer = stopAnswer(reply, subject);
+      const answer = this.#stopAnswer(reply, subject);
       if (answer instanceof ProtocolError) failure ??= answer;
       else if (answer?.stopped === true) stopped = answer;
       return stopped !== undefined;
@@ -112,12 +124,28 @@ export class AgentGateway {
     return replies.flatMap((reply) => this.#read(WorkloadSummaries, reply, subject) ?? []);
   }
 
-  /** The start request of a workload; undefined when no nexlet has it. */
+  /**
+   * The start request of a workload; undefined when no nexlet has it.
+   *
+   * @throws {ProtocolError} what was answered is not one, and no other nexlet has it
+   */
   async get(workloadId: string, payload: string, signal: AbortSignal): Promise<StartWorkloadRequest | undefined> {
-    if (this.#registry.alive().length === 0) return undefined;
     const subject = agentSubjects.getWorkload(this.#nodeId, workloadId);
-    const { reply } = await requestOne(this.#nc, subject, payload, { timeout: ASK_TIMEOUT, signal });
-    return reply === undefined ? undefined : this.#read(StartWorkloadRequest, reply, subject);
+    let found: StartWorkloadRequest | undefined;
+    let garbage: ProtocolError | undefined;
+    // Those that do not have it stay silent, so the first good answer is the end.
+    const until = (reply: Msg) => {
+      try {
+        if (readErrorReply(reply) === undefined) found ??= StartWorkloadRequest.decode(reply.data, subject);
+      } catch (error) {
+        if (!(error instanceof ProtocolError)) throw error;
+        garbage = error;
+      }
+      return found !== undefined;
+    };
+    await this.#askAll(subject, payload, { timeout: ASK_TIMEOUT, signal, until });
+    if (found === undefined && garbage !== undefined) throw garbage;
+    return found;
   }
 
   /**
@@ -125,17 +153,49 @@ export class AgentGateway {
    * does not answer in time: it had better not get the workload.
    */
   async bidTerms(agent: Agent, auction: AuctionRequest): Promise<BidTerms | undefined> {
+    const embedded = this.#embedded.get(agent.id);
+    return embedded === undefined ? this.#requestTerms(agent, auction) : this.#askDirectly(embedded, auction);
+  }
+
+  /** Asks a nexlet of this process without a detour over the server: an auction asks every node. */
+  async #askDirectly(definition: NexletDefinition, auction: AuctionRequest): Promise<BidTerms | undefined> {
+    if (definition.bid === undefined) return {};
+    const late = Promise.withResolvers<undefined>();
+    const timer = setTimeout(() => late.resolve(undefined), BID_TIMEOUT);
+    try {
+      return await Promise.race([definition.bid(auction), late.promise]);
+    } catch (error) {
+      this.#logger.warn({ err: error, nexlet: definition.name }, 'a nexlet does not say what to bid');
+      return undefined;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #requestTerms(agent: Agent, auction: AuctionRequest): Promise<BidTerms | undefined> {
     const subject = agentSubjects.bid(this.#nodeId, agent.id);
     const payload = AuctionRequest.encode(auction);
     const { reply, noResponders } = await requestOne(this.#nc, subject, payload, { timeout: BID_TIMEOUT });
-    if (noResponders) return {};
-    return reply === undefined ? undefined : this.#read(BidTerms, reply, subject);
+    if (noResponders) return this.#bidders.has(agent.id) ? undefined : {};
+    if (reply === undefined) return undefined;
+    const terms = this.#read(BidTerms, reply, subject);
+    if (terms !== undefined) this.#bidders.add(agent.id);
+    return terms;
   }
 
-  /** Tells the nexlets that the node ends; waits for their answers, but not long. */
-  async lameduck(delay: string): Promise<void> {
+  /** Whether anybody listens where a nexlet does. Undefined: it listens, but does not answer. */
+  async isThere(agent: Agent, signal: AbortSignal): Promise<boolean | undefined> {
+    const subject = agentSubjects.ping(this.#nodeId, agent.id);
+    const { reply, noResponders } = await requestOne(this.#nc, subject, '{}', { timeout: ASK_TIMEOUT, signal });
+    if (noResponders) return false;
+    return reply === undefined ? undefined : true;
+  }
+
+  /** Tells the nexlets that the node ends; waits for their answers, but not long. Whether each one obeys. */
+  async lameduck(delay: string): Promise<boolean[]> {
     const subject = agentSubjects.lameduck(this.#nodeId);
-    await this.#askAll(subject, LameduckRequest.encode({ delay }), { timeout: ASK_TIMEOUT });
+    const replies = await this.#askAll(subject, LameduckRequest.encode({ delay }), { timeout: ASK_TIMEOUT });
+    return replies.map((reply) => this.#read(LameduckResponse, reply, subject)?.success ?? false);
   }
 
   async #askAll(
@@ -154,18 +214,15 @@ export class AgentGateway {
       return readReply(type, reply, subject);
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
-      this.#logger.debug({ err: error, subject }, 'a nexlet answers with an error');
+      this.#logger.debug({ err: error, subject }, 'a nexlet answers with an error, or garbage');
       return undefined;
     }
   }
-}
 
-/** A nexlet's answer to a stop; undefined when it does not have the workload, which Nex 0.4 nexlets say as an error. */
-function stopAnswer(reply: Msg, subject: string): StopWorkloadResponse | ProtocolError | undefined {
-  try {
-    return readReply(StopWorkloadResponse, reply, subject);
-  } catch (error) {
-    if (!(error instanceof ProtocolError)) throw error;
-    return /^workload not found$/i.test(error.message) ? undefined : error;
+  /** A nexlet's answer to a stop; undefined when it does not have the workload, which Nex 0.4 nexlets say as an error. */
+  #stopAnswer(reply: Msg, subject: string): StopWorkloadResponse | ProtocolError | undefined {
+    const error = readErrorReply(reply);
+    if (error !== undefined) return /^workload not found$/i.test(error.message) ? undefined : error;
+    return this.#read(StopWorkloadResponse, reply, subject);
   }
 }

@@ -1,0 +1,90 @@
+import { availableParallelism, totalmem } from 'node:os';
+import type { LocalStore } from '@nex-nix/nix';
+import type { AuctionRequest, BidTerms } from '@nex-nix/protocol';
+
+/** What workloads may ask for together. */
+export interface Capacity {
+  /** Bytes; those of the machine. */
+  readonly memory: number;
+  /** Processors; those of the machine. */
+  readonly cpus: number;
+  /** How many times the processors may be promised: few programs use theirs all the time. Memory is promised once. */
+  readonly cpuOvercommit: number;
+}
+
+export const MACHINE: Capacity = { memory: totalmem(), cpus: availableParallelism(), cpuOvercommit: 4 };
+
+/** Memory in bytes and processors that a workload asks for; what it does not ask for is not set aside. */
+export interface Reservation {
+  readonly memory?: number;
+  readonly cpus?: number;
+}
+
+/** A workload that is alive, as far as bids depend on it. */
+export interface Tenant {
+  readonly namespace: string;
+  readonly name: string;
+  readonly reservation: Reservation;
+}
+
+/** Sizes of store paths that are looked up for one bid. */
+const MAX_CLOSURE = 64;
+
+/** What to bid for a workload that needs so much: nothing when it does not fit beside those that are alive. */
+export async function bidTerms(
+  { workload, needs = {} }: AuctionRequest,
+  { capacity, tenants, store }: { capacity: Capacity; tenants: readonly Tenant[]; store: LocalStore },
+): Promise<BidTerms> {
+  const refusal = whyNoRoom(readReservation(needs), { capacity, tenants });
+  const missing = await missingBytes(needs['closure'], store);
+  return {
+    ...(refusal === undefined ? {} : { refusal }),
+    ...(missing === undefined ? {} : { missing_bytes: missing }),
+    ...(workload === undefined
+      ? {}
+      : {
+          siblings: tenants.filter((other) => other.namespace === workload.namespace && other.name === workload.name)
+            .length,
+        }),
+    workloads: tenants.length,
+  };
+}
+
+/** Why a workload does not fit, as a text that completes "the node …"; undefined when it does. */
+export function whyNoRoom(
+  { memory = 0, cpus = 0 }: Reservation,
+  { capacity, tenants }: { capacity: Capacity; tenants: readonly Tenant[] },
+): string | undefined {
+  const taken = (what: keyof Reservation) =>
+    tenants.reduce((sum, { reservation }) => sum + (reservation[what] ?? 0), 0);
+  const memoryLeft = capacity.memory - taken('memory');
+  if (memory > 0 && memory > memoryLeft) {
+    return `has ${mebibytes(memoryLeft)} of memory left for workloads, not ${mebibytes(memory)}`;
+  }
+  const cpusLeft = capacity.cpus * capacity.cpuOvercommit - taken('cpus');
+  // A sandbox uses no more processors than there are, whatever may be promised.
+  if (cpus > 0 && (cpus > capacity.cpus || cpus > cpusLeft)) {
+    return `has ${Math.max(0, Math.min(capacity.cpus, cpusLeft))} processors left for workloads, not ${cpus}`;
+  }
+  return undefined;
+}
+
+function mebibytes(bytes: number): string {
+  return `${Math.max(0, Math.floor(bytes / 2 ** 20))} MiB`;
+}
+
+function readReservation(needs: Readonly<Record<string, unknown>>): Reservation {
+  const number = (what: string) => (typeof needs[what] === 'number' && needs[what] > 0 ? needs[what] : 0);
+  return { memory: number('memory'), cpus: number('cpus') };
+}
+
+/** Sum of the sizes of the store paths that are not here; undefined when none are named. `closure`: NAR sizes by store hash. */
+async function missingBytes(closure: unknown, store: LocalStore): Promise<number | undefined> {
+  if (typeof closure !== 'object' || closure === null) return undefined;
+  const sizes = new Map<string, number>();
+  for (const [hash, size] of Object.entries(closure).slice(0, MAX_CLOSURE)) {
+    if (/^[0-9a-z]{32}$/.test(hash) && typeof size === 'number' && size >= 0) sizes.set(hash, size);
+  }
+  const missing = await store.missingHashes(sizes.keys());
+  return missing.reduce((sum, hash) => sum + (sizes.get(hash) ?? 0), 0);
+}

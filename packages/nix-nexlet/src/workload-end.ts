@@ -1,0 +1,43 @@
+import { type Exit, type Sandbox, SandboxError } from '@nex-nix/sandbox';
+
+/** The code of a workload that is gone without a trace, as after a crash of the machine. */
+const LOST = 'LOST';
+
+/** How a workload ended. */
+export interface WorkloadEnd {
+  readonly state: 'stopped' | 'error';
+  /** ISO 8601. */
+  readonly time: string;
+  /** What went wrong, if anything did. */
+  readonly error?: { readonly code: string; readonly message: string } | undefined;
+  readonly exitCode?: number;
+  /** Whether the NATS server has the news of it. */
+  readonly told?: boolean;
+}
+
+/** What becomes of a workload whose sandbox ended so. `wanted`: somebody asked for its end. */
+export function endOf({ code, signal, outOfMemory }: Exit, wanted: boolean): WorkloadEnd {
+  const time = new Date().toISOString();
+  const exit = code === undefined ? {} : { exitCode: code };
+  const failed = (error: WorkloadEnd['error']): WorkloadEnd => ({ state: 'error', time, error, ...exit });
+  if (wanted || code === 0) return { state: 'stopped', time, ...exit };
+  if (outOfMemory) return failed({ code: 'OUT_OF_MEMORY', message: 'it used more memory than its limit' });
+  if (code === undefined) return failed({ code: LOST, message: 'it ended while no node was there to see how' });
+  const message = signal === undefined ? `it ended with exit code ${code}` : `it was ended by ${signal}`;
+  return failed({ code: signal ?? String(code), message });
+}
+
+/** Whether a workload vanished rather than ended. */
+export function isLost({ error }: WorkloadEnd): boolean {
+  return error?.code === LOST;
+}
+
+/** How a sandbox ended; undefined when it is let go of before. */
+export async function exitOf({ exited }: Sandbox): Promise<Exit | undefined> {
+  try {
+    return await exited;
+  } catch (error) {
+    if (error instanceof SandboxError && error.code === 'SANDBOX_RELEASED') return undefined;
+    throw error;
+  }
+}
