@@ -3,12 +3,28 @@ import { errorClass, type ErrorKind } from '@nex-nix/errors';
 const KINDS = {
   /** Arguments that make no sense. */
   CLI_USAGE: 'usage',
+  /** A configuration file that cannot be read, or a value in it that makes no sense. */
+  CLI_CONFIG_INVALID: 'usage',
+  /** The time that the whole command was given is over. */
+  CLI_TIMEOUT: 'unreachable',
   /** A workload was accepted and then did not come up. */
   CLI_WORKLOAD_FAILED: 'failed',
   /** A workload did not come up in time. */
   CLI_WORKLOAD_TIMEOUT: 'failed',
   /** There is no workload of that id or name. */
   CLI_WORKLOAD_NOT_FOUND: 'not-found',
+  /** A workload was accepted by a node that then said that it has ended in failure. */
+  CLI_JOB_FAILED: 'failed',
+  /** A node said no. */
+  CLI_NODE_REFUSED: 'failed',
+  /** There is no node of that id or name. */
+  CLI_NODE_NOT_FOUND: 'not-found',
+  /** Several nodes have that name. */
+  CLI_NODE_AMBIGUOUS: 'usage',
+  /** Several workloads have that name. */
+  CLI_WORKLOAD_AMBIGUOUS: 'usage',
+  /** A key file that is there and cannot be used. */
+  CLI_KEY_INVALID: 'usage',
   /** This machine lacks something that a node needs. */
   CLI_MACHINE_UNFIT: 'failed',
   /** There is no pin of that name in the cache. */

@@ -1,29 +1,33 @@
 import type { NatsConnection } from '@nats-io/nats-core';
 import type { NexClient } from '@nex-nix/protocol';
 import type { Command } from 'commander';
+import { CliError } from './cli-error.ts';
+import type { Config, Configured } from './config-files.ts';
+import { type ConnectionSettings, connectionSettings } from './connection.ts';
+import type { GlobalOptions } from './global-options.ts';
 import { printResult, type Result } from './output.ts';
+import { configOf, rootOf } from './settle-options.ts';
 import { VERSION } from './version.ts';
 
-export interface GlobalOptions {
-  context?: string;
-  'nats.context'?: string;
-  'nats.servers'?: string;
-  'nats.credsFile'?: string;
-  namespace: string;
-  timeout?: number;
-  json?: boolean;
-  debug?: boolean;
-}
+export type { GlobalOptions } from './global-options.ts';
 
 /** What every command gets: where it acts, how it reaches NATS, when to give up. */
 export class Context implements AsyncDisposable {
   readonly globals: GlobalOptions;
-  /** Aborted by Ctrl-C and SIGTERM. */
+  /** Where to connect, as options and configuration files say. */
+  readonly connection: ConnectionSettings;
+  /** Aborted by Ctrl-C and SIGTERM, and when the time of the whole command is over. */
   readonly signal: AbortSignal;
+  /** Rejects when the time of the whole command is over. */
+  readonly overdue: Promise<never>;
+  readonly #config: Config;
   readonly #stack = new AsyncDisposableStack();
+  #budget: NodeJS.Timeout | undefined;
 
-  constructor(globals: GlobalOptions) {
-    this.globals = globals;
+  constructor(command: Command) {
+    this.globals = command.optsWithGlobals<GlobalOptions>();
+    this.#config = configOf(command);
+    this.connection = connectionSettings(rootOf(command), this.#config);
     const abort = new AbortController();
     this.signal = abort.signal;
     const stop = (): void => abort.abort();
@@ -33,35 +37,60 @@ export class Context implements AsyncDisposable {
       process.off('SIGINT', stop);
       process.off('SIGTERM', stop);
     });
+    const { promise, reject } = Promise.withResolvers<never>();
+    promise.catch(() => undefined);
+    this.overdue = promise;
+    const budget = this.globals['nats.timeout'];
+    if (budget === undefined) return;
+    this.#budget = setTimeout(() => {
+      reject(
+        new CliError('CLI_TIMEOUT', `Cannot finish in ${budget} ms: that is the time that --nats.timeout gives`, {
+          hint: 'Give it more, or see what is slow with --debug',
+        }),
+      );
+      abort.abort();
+    }, budget);
+    this.#stack.defer(() => clearTimeout(this.#budget));
   }
 
   get namespace(): string {
     return this.globals.namespace;
   }
 
-  /** What `--timeout` says, in milliseconds; undefined: each package's own default. */
+  /** How long to wait for the other side, in milliseconds; undefined: each package's own default. */
   get timeoutMs(): number | undefined {
-    return this.globals.timeout === undefined ? undefined : this.globals.timeout * 1_000;
+    return this.globals.timeout;
   }
 
-  /** A connection by the global options; closed when the command ends. A daemon's reconnects for ever. */
+  /** What a configuration file says of something that has no option, as `agents`. */
+  config(key: string): Configured | undefined {
+    return this.#config.get(key);
+  }
+
+  /** The configuration files that were read, the strongest first. */
+  get configFiles(): string[] {
+    return this.#config.files;
+  }
+
+  /** A connection by the global options; closed when the command ends. A daemon's reconnects for ever, and its time is not limited. */
   async connect({ daemon = false } = {}): Promise<NatsConnection> {
-    const { globals } = this;
     const { connectNats } = await import('@nex-nix/nats-context');
+    if (daemon) clearTimeout(this.#budget);
+    const budget = daemon ? undefined : this.globals['nats.timeout'];
     const nc = await connectNats({
-      context: globals.context ?? globals['nats.context'],
-      servers: globals['nats.servers'],
-      creds: globals['nats.credsFile'],
-      name: `nex-${VERSION}`,
-      timeoutMs: this.timeoutMs,
+      ...this.connection,
+      name: this.globals['nats.connName'] ?? `nex-${VERSION}`,
+      timeoutMs: this.timeoutMs ?? (budget === undefined ? undefined : Math.min(budget, DEFAULT_CONNECT_TIMEOUT)),
       reconnect: daemon,
+      signal: this.signal,
     });
     this.#stack.defer(() => nc.close());
     return nc;
   }
 
-  async client(): Promise<{ nc: NatsConnection; client: NexClient }> {
-    const nc = await this.connect();
+  /** A client on a connection of its own, or on one that there is. */
+  async client(connection?: NatsConnection): Promise<{ nc: NatsConnection; client: NexClient }> {
+    const nc = connection ?? (await this.connect());
     const { NexClient } = await import('@nex-nix/protocol');
     const timeout = this.timeoutMs;
     return {
@@ -80,6 +109,9 @@ export class Context implements AsyncDisposable {
   }
 }
 
+/** How long a connection may take where nothing says how long, in milliseconds. */
+const DEFAULT_CONNECT_TIMEOUT = 5_000;
+
 /**
  * Makes a handler into a commander action: it gets the context, its own options and its arguments, and what it returns
  * is printed.
@@ -89,10 +121,18 @@ export function action<Options>(
   handler: (context: Context, options: Options, ...args: string[]) => Promise<Result | undefined>,
 ): (this: Command, ...args: unknown[]) => Promise<void> {
   return async function (this: Command) {
-    await using context = new Context(this.optsWithGlobals<GlobalOptions>());
+    await using context = new Context(this);
+    if (context.globals.check === true) {
+      const { describeOptions } = await import('./describe-options.ts');
+      printResult(describeOptions(this, context), context.globals.json ?? false);
+      return;
+    }
     // A variadic argument arrives as an array of its own.
     const args = (this.processedArgs as (string | string[])[]).flat();
-    const result = await handler(context, this.opts<Options & object>(), ...args);
+    const handling = handler(context, this.opts<Options & object>(), ...args);
+    // What it runs into after its time is over is said already.
+    handling.catch(() => undefined);
+    const result = await Promise.race([context.overdue, handling]);
     if (result === undefined) return;
     printResult(result, context.globals.json ?? false);
     process.exitCode = result.exitCode ?? 0;

@@ -4,6 +4,7 @@ import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { NatsConnection } from '@nats-io/nats-core';
 import { CacheError, CacheService, LocalChunks, NatsCache } from '@nex-nix/cache';
+import { runController } from '@nex-nix/controller';
 import type { Logger } from '@nex-nix/nexlet';
 import {
   formatPublicKey,
@@ -17,24 +18,36 @@ import {
   type SecretKey,
 } from '@nex-nix/nix';
 import { NixNexlet } from '@nex-nix/nix-nexlet';
-import { fullAccessMinter, type Minter, signingKeyMinter, startNode } from '@nex-nix/node';
+import { type EventTarget, startNode } from '@nex-nix/node';
 import { OciRuntime } from '@nex-nix/sandbox';
 import { CliError } from './cli-error.ts';
+import { configuredNexlets } from './configured-nexlets.ts';
 import type { Context } from './context.ts';
 import { createLogger } from './logger.ts';
+import { chooseMinter, type MinterOptions } from './node-minter.ts';
 import { readSecretFile } from './secret-file.ts';
+import { showingLogs } from './shown-logs.ts';
 import { VERSION } from './version.ts';
 
-export interface NodeDaemonOptions {
+export interface NodeDaemonOptions extends MinterOptions {
   nodeName?: string;
   nexus: string;
   tags?: Record<string, string>;
-  stateDir: string;
-  issuerSigningKey?: string;
-  issuerSigningKeyRootAccount?: string;
+  nodeSeed?: string;
+  nodeXkeySeed?: string;
+  state: '' | 'kv' | 'none';
+  events: EventTarget | '';
+  retain?: boolean;
+  maxWorkloads: number;
+  /** In milliseconds. */
+  auctionTtl: number;
+  agentRestartLimit: number;
+  allowRemoteAgentRegistration?: boolean;
+  showWorkloadLogs?: boolean;
   trustedPublicKeys?: string;
   cacheKeyFile?: string;
   allowUnlimited?: boolean;
+  controller: boolean;
   onShutdown: 'stop' | 'leave';
   untilStdinEnds?: boolean;
 }
@@ -47,12 +60,17 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
   await using stack = new AsyncDisposableStack();
   const stop = new AbortController();
 
+  // Disposed of last: until then a second signal counts.
+  const secondSignal = stack.use(new SecondSignal(logger));
+  // What is wrong with the options shows before anything is started.
+  const localNexlets = configuredNexlets(context.config('agents'));
+  const minter = await chooseMinter(context, options, { logger, stack });
+
   const runtime = stack.use(
     await OciRuntime.open({ stateDir: join(stateDir, 'sandboxes'), allowUnlimited: options.allowUnlimited ?? false }),
   );
   await checkMachine(runtime);
   const nc = await context.connect({ daemon: true });
-  const servers = [`nats://${nc.getServer()}`];
   const store = stack.use(await LocalStore.open({ dir: join(stateDir, 'store') }));
   const secretKey = await cacheKey(options, logger);
   await warnOfOtherKey(nc, { secretKey, logger, signal: context.signal });
@@ -82,19 +100,31 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
       nexus: options.nexus,
       tags: options.tags ?? {},
       stateDir,
-      servers,
-      minter: await chooseMinter(servers, options),
-      nexlets: [nexlet.definition],
+      nodeSeed: options.nodeSeed,
+      xkeySeed: options.nodeXkeySeed,
+      minter,
+      nexlets: [options.showWorkloadLogs === true ? showingLogs(nexlet.definition, logger) : nexlet.definition],
+      localNexlets,
+      agentRestartLimit: options.agentRestartLimit,
+      allowRemoteNexlets: options.allowRemoteAgentRegistration ?? false,
+      maxWorkloads: options.maxWorkloads,
+      auctionTtlMs: options.auctionTtl,
+      state: options.state,
+      events: options.events === '' ? 'none' : options.events,
+      retain: options.retain ?? false,
       version: VERSION,
       logger,
+      signal: context.signal,
     }),
   );
+  if (options.controller) stack.use(runController(nc, { id: node.id, xkey: node.xkeyPair, logger }));
   logger.info(
     { id: node.id, name: options.nodeName ?? hostname(), nexus: options.nexus, version: VERSION },
     'nex node ready',
   );
   if (options.untilStdinEnds === true) stack.use(endWithStdin(() => stop.abort()));
   await Promise.race([node.closed, untilAborted(AbortSignal.any([context.signal, stop.signal]))]);
+  secondSignal.arm(() => node.abandon());
   logger.info({ id: node.id, workloads: options.onShutdown }, 'nex node stopping');
 }
 
@@ -166,20 +196,6 @@ async function readCacheKey(file: string, logger: Logger): Promise<SecretKey> {
   }
 }
 
-async function chooseMinter(servers: string[], options: NodeDaemonOptions): Promise<Minter> {
-  const key = options.issuerSigningKey ?? process.env['NEX_ISSUER_SIGNING_KEY'];
-  const rootAccount = options.issuerSigningKeyRootAccount ?? process.env['NEX_ISSUER_ROOT_ACCOUNT'];
-  if (key === undefined && rootAccount === undefined) return fullAccessMinter(servers);
-  if (key === undefined || rootAccount === undefined) {
-    throw new CliError(
-      'CLI_USAGE',
-      'Cannot mint credentials: --issuer-signing-key and --issuer-signing-key-root-account come together',
-    );
-  }
-  const seed = key.startsWith('SA') ? key : (await readFile(key, 'utf8')).trim();
-  return signingKeyMinter({ servers, seed, rootAccount });
-}
-
 async function untilAborted(signal: AbortSignal): Promise<void> {
   if (!signal.aborted) await once(signal, 'abort');
 }
@@ -191,5 +207,31 @@ function endWithStdin(end: () => void): Disposable {
     [Symbol.dispose]() {
       process.stdin.off('close', end).destroy();
     },
+  };
+}
+
+/** One more signal while the node ends: it ends at once. Workloads go on, and the next node takes them over. */
+class SecondSignal implements Disposable {
+  readonly #logger: Logger;
+  #abandon: () => void = () => undefined;
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  /** To be called when the first one has come. `abandon` ends what must not outlive this process. */
+  arm(abandon: () => void): void {
+    this.#abandon = abandon;
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, this.#end);
+  }
+
+  [Symbol.dispose](): void {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, this.#end);
+  }
+
+  readonly #end = (signal: NodeJS.Signals): void => {
+    this.#logger.warn({ signal }, 'a second signal: the node ends at once');
+    this.#abandon();
+    process.exit(signal === 'SIGINT' ? 130 : 143);
   };
 }

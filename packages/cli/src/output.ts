@@ -1,6 +1,10 @@
+import { createRequire } from 'node:module';
 import { inspect, styleText } from 'node:util';
 import { toPublicError } from '@nex-nix/errors';
-import Table from 'cli-table3';
+import type TableClass from 'cli-table3';
+
+// Loaded where a table is printed only: start-up is felt.
+const require = createRequire(import.meta.url);
 
 /** What a command has to say: a value for `--json`, text for people. */
 export interface Result {
@@ -30,6 +34,7 @@ export function printError(error: unknown, { json = false, debug = false } = {})
 
 /** A titled table with rounded corners. */
 export function table(title: string, head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const Table = require('cli-table3') as typeof TableClass;
   const view = new Table({
     head: [...head],
     // Compact: a line below the head, none between the rows.

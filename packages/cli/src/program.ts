@@ -1,93 +1,103 @@
-import { Command, CommanderError, Option } from 'commander';
 import { exitCode } from '@nex-nix/errors';
+import { Command, CommanderError, type Option } from 'commander';
 import { CliError } from './cli-error.ts';
-import { cacheGc } from './commands/cache-gc.ts';
-import { cacheInfo } from './commands/cache-info.ts';
-import { cacheKeygen } from './commands/cache-keygen.ts';
-import { cacheLs } from './commands/cache-ls.ts';
-import { cachePin } from './commands/cache-pin.ts';
-import { cachePins } from './commands/cache-pins.ts';
-import { cachePull } from './commands/cache-pull.ts';
-import { cachePush } from './commands/cache-push.ts';
-import { cacheRm } from './commands/cache-rm.ts';
-import { cacheServe } from './commands/cache-serve.ts';
-import { cacheUnpin } from './commands/cache-unpin.ts';
-import { cacheVerify } from './commands/cache-verify.ts';
-import { dev } from './commands/dev.ts';
-import { devrun } from './commands/devrun.ts';
-import { logs } from './commands/logs.ts';
-import { nodeInfo } from './commands/node-info.ts';
-import { nodeLameduck } from './commands/node-lameduck.ts';
-import { nodeList } from './commands/node-list.ts';
-import { nodeUp } from './commands/node-up.ts';
-import { workloadList } from './commands/workload-list.ts';
-import { workloadStart } from './commands/workload-start.ts';
-import { workloadStop } from './commands/workload-stop.ts';
-import type { GlobalOptions } from './context.ts';
+import { addGlobalOptions, type GlobalOptions } from './global-options.ts';
 import { printError } from './output.ts';
-import { positive } from './parse.ts';
-import { VERSION } from './version.ts';
+import { rootOf, settleOptions } from './settle-options.ts';
 
 /** Exit code of a command that was interrupted, as shells have it: 128 + SIGINT. */
 const INTERRUPTED = 130;
 
+interface Entry {
+  /** The name and its aliases. */
+  readonly names: readonly [string, ...string[]];
+  readonly load: () => Promise<Command>;
+}
+
+/** The commands of the first level in the order of the help text. Those of a group are put together in the group's own file. */
+const COMMANDS: readonly Entry[] = [
+  { names: ['devrun', 'yeet'], load: async () => (await import('./commands/devrun.ts')).devrun() },
+  { names: ['run'], load: async () => (await import('./commands/run.ts')).run() },
+  { names: ['stop'], load: async () => (await import('./commands/workload-stop.ts')).workloadStop() },
+  { names: ['logs'], load: async () => (await import('./commands/logs.ts')).logs() },
+  { names: ['events'], load: async () => (await import('./commands/events.ts')).events() },
+  { names: ['node'], load: async () => (await import('./commands/node.ts')).node() },
+  { names: ['workload', 'workloads'], load: async () => (await import('./commands/workload.ts')).workload() },
+  { names: ['cache'], load: async () => (await import('./commands/cache.ts')).cache() },
+  { names: ['dev'], load: async () => (await import('./commands/dev.ts')).dev() },
+];
+
 /** Runs the command line; resolves with the exit code. Everything that goes wrong is printed here and nowhere else. */
 export async function run(argv: readonly string[]): Promise<number> {
-  const program = buildProgram();
+  const program = await buildProgram(argv);
   try {
     await program.parseAsync(argv, { from: 'user' });
     return Number(process.exitCode ?? 0);
   } catch (error) {
+    const { json = argv.includes('--json'), debug = false } = program.opts<GlobalOptions>();
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return 0;
-      // Commander has printed its sentence already, unless it was asked for JSON.
-      if (!wantsJson(argv)) return 2;
-      printError(new CliError('CLI_USAGE', error.message.replace(/^error: /, '')), { json: true });
+      // Without a command its help is on stderr already.
+      if (error.code === 'commander.help' && !json) return 2;
+      printError(usageError(error), { json });
       return 2;
     }
-    const options = program.opts<GlobalOptions>();
     if (isInterruption(error)) {
-      if (options.json ?? wantsJson(argv)) printError(new CliError('CLI_INTERRUPTED', 'Interrupted'), { json: true });
-      else process.stderr.write('Interrupted\n');
+      const shown = error instanceof CliError ? error : new CliError('CLI_INTERRUPTED', 'Interrupted');
+      if (json) printError(shown, { json });
+      else process.stderr.write(`${shown.message}\n`);
       return INTERRUPTED;
     }
-    printError(error, { json: options.json ?? wantsJson(argv), debug: options.debug ?? false });
+    printError(error, { json, debug });
     return exitCode(error);
   }
 }
 
-function buildProgram(): Command {
-  const program = new Command('nex')
-    .description('Runs Nix store paths on NATS')
-    .version(VERSION)
-    .option('--context <name>', 'natscli context to connect with (NATS_CONTEXT)')
-    .addOption(new Option('--nats.context <name>', 'the same, as Go nex spells it').hideHelp())
-    .option('-s, --nats.servers <urls>', 'NATS servers, separated by commas (NATS_URL)')
-    .option('--nats.creds-file <file>', 'credentials file (NATS_CREDS)')
-    .option('--namespace <name>', 'namespace to act in (NEX_NAMESPACE)', process.env['NEX_NAMESPACE'] ?? 'system')
-    .option('--timeout <seconds>', 'how long to wait for the other side', positive('seconds'))
-    .option('--json', 'print JSON')
-    .option('--debug', 'print stack traces and debug lines')
-    .showSuggestionAfterError();
-
-  const node = new Command('node').description('Nodes: run one, look at them');
-  for (const command of [nodeUp(), nodeList(), nodeInfo(), nodeLameduck()]) node.addCommand(command);
-  const workload = new Command('workload').alias('workloads').description('Workloads: start, stop, list');
-  for (const command of [workloadStart(), workloadStop(), workloadList()]) workload.addCommand(command);
-  const cache = new Command('cache').description('The binary cache in NATS: push, pull, pin, look, clean up');
-  for (const command of [cachePush(), cachePull(), cacheInfo(), cacheLs()]) cache.addCommand(command);
-  for (const command of [cachePin(), cacheUnpin(), cachePins()]) cache.addCommand(command);
-  for (const command of [cacheGc(), cacheRm(), cacheVerify(), cacheKeygen()]) cache.addCommand(command);
-  cache.addCommand(cacheServe());
-  for (const command of [devrun(), logs(), node, workload, cache, dev()]) program.addCommand(command);
-
-  const quiet = { writeErr: (text: string) => void (wantsJson(process.argv) || process.stderr.write(text)) };
+/** The command with what `argv` names; by default, with everything. */
+export async function buildProgram(argv: readonly string[] = []): Promise<Command> {
+  const program = addGlobalOptions(new Command('nex').description('Runs Nix store paths on NATS'));
+  program.hook('preAction', (_program, command) => settleOptions(command));
+  for (const command of await commandsFor(argv)) program.addCommand(command);
   const prepare = (command: Command): void => {
-    command.exitOverride().configureOutput(quiet).configureHelp({ showGlobalOptions: true });
+    command
+      .exitOverride()
+      // run() prints what is wrong, in the form of all errors.
+      .configureOutput({ outputError: () => undefined })
+      .configureHelp({ showGlobalOptions: true, visibleGlobalOptions: everydayOptions })
+      .showSuggestionAfterError();
     command.commands.forEach(prepare);
   };
   prepare(program);
   return program;
+}
+
+/** Of the global options those that the help of every command repeats; `nex --help` has all. */
+function everydayOptions(command: Command): Option[] {
+  const shown = ['context', 'nats.servers', 'namespace', 'timeout', 'json', 'debug'];
+  const all = command.parent === null ? [] : [...rootOf(command).options];
+  return all.filter((option) => shown.includes(option.name()));
+}
+
+/** Loads what the command line names; of the rest, unless help shows it, the name is enough: start-up is felt. */
+async function commandsFor(argv: readonly string[]): Promise<Command[]> {
+  const isNamed = ({ names }: Entry): boolean => names.some((name) => argv.includes(name));
+  const needsAll = !COMMANDS.some(isNamed) || argv.some((word) => ['-h', '--help', 'help'].includes(word));
+  return Promise.all(
+    COMMANDS.map(async (entry) => {
+      const [name, ...aliases] = entry.names;
+      return needsAll || isNamed(entry) ? entry.load() : new Command(name).aliases(aliases);
+    }),
+  );
+}
+
+/** A complaint of the parser as an error like any other: `error: unknown option '--jsn'\n(Did you mean --json?)`. */
+function usageError({ code, message }: CommanderError): CliError {
+  if (code === 'commander.help') {
+    return new CliError('CLI_USAGE', 'Cannot run nex without a command', { hint: 'nex --help' });
+  }
+  const [first = '', suggestion] = message.replace(/^error: /, '').split('\n');
+  const hint = suggestion?.replace(/^\((.*)\)$/, '$1') ?? 'Options and arguments: add --help';
+  return new CliError('CLI_USAGE', `Cannot read the command line: ${first}`, { hint });
 }
 
 /** Whether the command ended because Ctrl-C or SIGTERM aborted what it was waiting for. */
@@ -96,8 +106,4 @@ function isInterruption(error: unknown): boolean {
     (error instanceof Error && error.name === 'AbortError') ||
     (error instanceof CliError && error.code === 'CLI_INTERRUPTED')
   );
-}
-
-function wantsJson(argv: readonly string[]): boolean {
-  return argv.includes('--json');
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { formatAge, formatAgo, parseAge, parseBytes } from './units.ts';
+import { formatAge, formatAgo, parseAge, parseBytes, parseDuration, parseSince } from './units.ts';
 
 describe('parseBytes()', () => {
   it.each([
@@ -56,5 +56,34 @@ describe('formatAge() and formatAgo()', () => {
     [400 * 86_400_000, '57w ago'],
   ])('says of %s ms how long ago they were', (ms, text) => {
     expect(formatAgo(new Date(1_000_000_000_000 - ms), 1_000_000_000_000)).toBe(text);
+  });
+});
+
+describe('parseDuration()', () => {
+  it.each([
+    ['1m0s', 60_000],
+    ['1h30m', 5_400_000],
+    ['250ms', 250],
+    ['0.5s', 500],
+    ['0s', 0],
+  ])('reads %s', (text, ms) => {
+    expect(parseDuration(text)).toBe(ms);
+  });
+
+  it.each(['', '10', '1y', '-1s', '1m 2s', 's', '1m2'])('refuses %j with the way to write it', (text) => {
+    expect(() => parseDuration(text)).toThrow(`Cannot take "${text}" for a duration: write numbers with units`);
+  });
+});
+
+describe('parseSince()', () => {
+  it('reads a time, and how long ago something was', () => {
+    expect(parseSince('2026-01-31T12:00:00Z')).toEqual(new Date('2026-01-31T12:00:00Z'));
+    const ago = Date.now() - parseSince('10m').getTime();
+    expect(ago).toBeGreaterThanOrEqual(600_000);
+    expect(ago).toBeLessThan(601_000);
+  });
+
+  it.each(['yesterday', '', '10', '2026-13-01'])('refuses %j', (text) => {
+    expect(() => parseSince(text)).toThrow(`Cannot take "${text}" for a`);
   });
 });

@@ -20,6 +20,28 @@ export function parseAge(text: string): number {
   return parseAmount(text, MILLISECONDS, { what: 'an age', example: '30d' });
 }
 
+/** `1m30s`, `250ms`, `2h` → milliseconds; amounts with units, written one after the other as Go has them. */
+export function parseDuration(text: string): number {
+  const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|[smhdw])/gy)];
+  const length = parts.reduce((sum, [part]) => sum + part.length, 0);
+  const ms = parts.reduce((sum, [, amount, unit = '']) => {
+    return sum + Number(amount) * (unit === 'ms' ? 1 : (MILLISECONDS[unit] ?? NaN));
+  }, 0);
+  if (text !== '' && length === text.length && Number.isSafeInteger(Math.round(ms))) return Math.round(ms);
+  throw new CliError('CLI_USAGE', `Cannot take "${text}" for a duration: write numbers with units, for example 1m30s`, {
+    hint: 'Units: ms, s, m, h, d, w',
+  });
+}
+
+/** `10m`: that long ago; or a time as RFC 3339 has it. */
+export function parseSince(text: string): Date {
+  if (/^\d{4}-\d\d-\d\d/.test(text) && !Number.isNaN(Date.parse(text))) return new Date(text);
+  if (/^[\d.]+(ms|[smhdw])/.test(text)) return new Date(Date.now() - parseDuration(text));
+  throw new CliError('CLI_USAGE', `Cannot take "${text}" for a time: write how long ago, or a time`, {
+    hint: 'For example 10m, 1h30m or 2026-01-31T12:00:00Z',
+  });
+}
+
 /** How long ago something was, in the largest unit that fits: `3h ago`. */
 export function formatAgo(time: Date, now = Date.now()): string {
   const ms = now - time.getTime();

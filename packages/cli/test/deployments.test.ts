@@ -111,12 +111,45 @@ describeWith(TOOLS, 'deployments and the cache', () => {
     expect(run.storePath).toBe(path);
     const request = ['--start-request', '{"argv":["1000"]}'];
     const started = await bed.json<Started>('workload', 'start', 'cache:nap', '--name', 'second', ...request);
-    const workloads = await bed.json<object[]>('workload', 'list', '--filter', `${run.id},${started.id}`);
+    const listed = await bed.json<object[][]>('workload', 'list', '--filter', `${run.id},${started.id}`);
+    const workloads = listed.flat();
     expect(workloads).toEqual(
       expect.arrayContaining([
-        expect.objectContaining({ name: 'nap', workload_state: 'running', metadata: { store_path: path } }),
-        expect.objectContaining({ name: 'second', workload_state: 'running', metadata: { store_path: path } }),
+        expect.objectContaining({
+          name: 'nap',
+          workload_state: 'running',
+          metadata: expect.objectContaining({ store_path: path }) as object,
+        }),
+        expect.objectContaining({
+          name: 'second',
+          workload_state: 'running',
+          metadata: expect.objectContaining({ store_path: path }) as object,
+        }),
       ]),
+    );
+  });
+
+  it('devrun stops what runs under the name before, and says so; run starts what is in the cache beside it', async () => {
+    const request = JSON.stringify({ argv: ['1000'], stop: { signal: 'SIGKILL' } });
+    const { id } = await bed.json<Started>('workload', 'start', path, '--name', 'twin', '--start-request', request);
+    const asleep = ['--name', 'twin', '--argv', '1000'];
+    const { stderr } = await bed.nex('devrun', bed.sleep, ...asleep);
+    expect(stderr).toContain(
+      `Workload twin (${id}) already exists on the target. Attempting to stop it\n🚀 Workload 'twin' accepted. `,
+    );
+    const second = await bed.json<Started>('run', path, ...asleep);
+    const listed = (await bed.json<{ id: string }[][]>('workload', 'list', '--filter', 'twin')).flat();
+    expect(listed).toHaveLength(2);
+    expect(listed.map((workload) => workload.id)).toContain(second.id);
+    expect(listed.map((workload) => workload.id)).not.toContain(id);
+  });
+
+  it('run of a path that is not in the cache: exit code 3, how to get it there', async () => {
+    const absent = '/nix/store/00000000000000000000000000000000-absent-1.0';
+    expectFailure(
+      await bed.nex('run', absent),
+      3,
+      /error: .*-absent-1\.0": it is not in the NATS cache\nhint: +Push it/,
     );
   });
 

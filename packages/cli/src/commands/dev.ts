@@ -65,9 +65,11 @@ function ofServer(services: DevServices): string[] {
     `NATS server ready at ${services.url}`,
     'Contexts Sys, ExpAdmin and ExpNode; in another terminal:',
     `  export XDG_CONFIG_HOME=${services.configDir}`,
-    'To run a node there, which makes credentials for its workloads:',
+    'To run a node there, which makes credentials for its workloads, and takes them back:',
     `  export NEX_ISSUER_SIGNING_KEY=${services.accountSigningKeySeedFile}`,
     `  export NEX_ISSUER_ROOT_ACCOUNT=${services.accountPublicKey}`,
+    `  export NEX_ISSUER_OPERATOR_SEED=${services.operatorSeedFile}`,
+    '  export NEX_SYSTEM_CONTEXT=Sys',
     `  nex --context ExpNode node up --state-dir ${join(dataDir, 'node')}${key}`,
   ];
 }

@@ -8,10 +8,14 @@ export const nodeList = (): Command =>
     .alias('ls')
     .description('List the nodes that answer')
     .option('--filter <tags>', 'only nodes with all these tags: k=v;k2=v2', parseTags)
+    .addHelpText('after', '\nExample:\n  nex node list --filter region=lab')
     .action(
       action<{ filter?: Record<string, string> }>(async (context, { filter }) => {
         const { client } = await context.client();
-        const { nodes, errors } = await client.pingNodes(filter === undefined ? {} : { filter });
+        const { nodes, errors } = await client.pingNodes({
+          signal: context.signal,
+          ...(filter === undefined ? {} : { filter }),
+        });
         for (const error of errors) context.say(`warning: ${error.message}`);
         const rows = nodes
           .map((node) => [
