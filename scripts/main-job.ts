@@ -176,6 +176,8 @@ function startNode(dev: DevServices, logFile: string): Daemon {
       XDG_CONFIG_HOME: dev.configDir,
       NEX_ISSUER_SIGNING_KEY: dev.accountSigningKeySeedFile,
       NEX_ISSUER_ROOT_ACCOUNT: dev.accountPublicKey,
+      NEX_ISSUER_OPERATOR_SEED: dev.operatorSeedFile,
+      NEX_SYSTEM_CONTEXT: 'Sys',
     },
     logFile,
     ready: 'nex node ready',

@@ -19,7 +19,7 @@ const SUITE = 'sid';
 const MIRROR = 'http://deb.debian.org/debian';
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 /** Test-kit looks for them here (test/kit/src/tools.ts). */
-const TOOLS = process.env.NEX_TEST_TOOLS ?? join(homedir(), '.cache/nex-nix-tools');
+export const TOOLS = process.env.NEX_TEST_TOOLS ?? join(homedir(), '.cache/nex-nix-tools');
 
 /** Each is unpacked into a folder of its own; the first command says by its version whether the program runs here. */
 const PROGRAMS = [

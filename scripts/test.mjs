@@ -1,11 +1,12 @@
 // npm test: set-up where needed, then every test. Arguments go to vitest, for example: npm test -- packages/nix
 import { join } from 'node:path';
 import { runToEnd } from './run.mjs';
+import { installNatscli } from './natscli.mjs';
 import { installNewestPrograms } from './newest-debian.mjs';
 import { ROOT, setUp, TEST_TOOLS } from './setup.mjs';
 
 const { node, env } = await setUp(TEST_TOOLS);
-await installNewestPrograms();
+await Promise.all([installNewestPrograms(), installNatscli()]);
 if (process.getuid() !== 0) {
   console.error('Not run as root: what makes a sandbox fails. To run everything: sudo env "PATH=$PATH" npm test');
 }

@@ -6,17 +6,21 @@ import { judge, type Outcome, type Row } from './row.ts';
 import { cacheRows } from './rows/cache.ts';
 import { cacheManyRows } from './rows/cache-many.ts';
 import { cacheHttpRows } from './rows/cache-http.ts';
+import { cliRows } from './rows/cli.ts';
 import { mainRows } from './rows/main.ts';
 import { nixRows } from './rows/nix.ts';
+import { nodeRows } from './rows/node.ts';
 import { nixPullRows } from './rows/nix-pull.ts';
 
 const ROWS: readonly Row[] = [
   ...mainRows,
+  ...cliRows,
   ...nixRows,
   ...nixPullRows,
   ...cacheRows,
   ...cacheHttpRows,
   ...cacheManyRows,
+  ...nodeRows,
 ];
 
 const { values } = parseArgs({ options: { only: { type: 'string', default: '' }, json: { type: 'string' } } });

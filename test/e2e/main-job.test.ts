@@ -89,8 +89,10 @@ describeWith(['nats-server', 'crun', 'nix', 'npm'], 'npm start', () => {
     const admin = (...args: string[]) => runNex(['--context', 'ExpAdmin', ...args], { XDG_CONFIG_HOME: data });
     const nodes = await admin('--json', 'node', 'list');
     const [{ node_id: nodeId = '' } = {}] = JSON.parse(nodes.stdout) as { node_id?: string }[];
-    expect((await admin('node', 'info', nodeId)).stdout).toMatch(/healthy.*nix \[\d+\.\d+\.\d+\].*service,job/);
-    expect((await admin('logs', '--no-follow')).stdout).toMatch(/^\w{22} EchoService 1\.0\.0 ready on svc\.echo/m);
+    expect((await admin('node', 'info', '--full', nodeId)).stdout).toMatch(
+      /healthy.*nix \[\d+\.\d+\.\d+\].*service,job/,
+    );
+    expect((await admin('logs')).stdout).toMatch(/^\w{22} EchoService 1\.0\.0 ready on svc\.echo/m);
     expect((await admin('workload', 'stop', 'unknown')).code).toBe(3);
     const [, cache = ''] = /Binary cache for Nix clients at (\S+)/.exec(job.output()) ?? [];
     const [, name = ''] = /devrun \/nix\/store\/(\w{32})-echo/.exec(job.output()) ?? [];

@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import { startProcess } from '@nex-nix/test-kit';
 
-const NEX = join(import.meta.dirname, '../../packages/cli/bin/nex.js');
+/** The command, for node to run. */
+export const NEX = join(import.meta.dirname, '../../packages/cli/bin/nex.js');
 
 export interface NexRun {
   code: number | null;
@@ -10,12 +11,15 @@ export interface NexRun {
 }
 
 /** Variables that would make a command act elsewhere than the test wants. */
-const FOREIGN = ['NATS_URL', 'NATS_CONTEXT', 'NATS_CREDS', 'NEX_NAMESPACE', 'XDG_CONFIG_HOME'];
+const FOREIGN = ['NATS_URL', 'NATS_CONTEXT', 'NATS_CREDS', 'NATS_USER', 'NEX_NAMESPACE', 'XDG_CONFIG_HOME'];
+
+/** nex devrun keeps keys at home, and those of whoever runs the tests are not to be touched. */
+const HOME = join(import.meta.dirname, '../../node_modules/.cache/nex-test-home');
 
 function nexEnvironment(env: Record<string, string | undefined> = {}): NodeJS.ProcessEnv {
   const clean = { ...process.env };
   for (const name of FOREIGN) delete clean[name];
-  return { ...clean, NO_COLOR: '1', ...env };
+  return { ...clean, HOME, NO_COLOR: '1', ...env };
 }
 
 /** Starts the nex command as a user would. */

@@ -45,7 +45,7 @@ describeWith(['nats-server', 'crun', 'busybox'], 'nex devrun of a plain file, wi
     expect({ code, stderr }).toMatchObject({ code: 0 });
     const { id, storePath } = JSON.parse(stdout) as { id: string; storePath: string };
     expect(storePath).toMatch(/-busybox-server$/);
-    const logs = startNex(['-s', server.url, 'logs', id], env);
+    const logs = startNex(['-s', server.url, 'logs', '-f', id], env);
     await waitFor('its first line', () => logs.output().includes('hello from a plain file'));
     logs.kill('SIGTERM');
     await logs.exited;

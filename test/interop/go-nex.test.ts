@@ -115,7 +115,7 @@ describeWith(['nats-server', 'crun', 'nix-build', 'busybox', 'nex-go'], 'Go nex'
       goStart('slow', service(storePath, 5)),
     ]);
     const workloads = await waitFor('both to run', async () => {
-      const listed = await oursJson<WorkloadSummary[]>('workload', 'list');
+      const listed = (await oursJson<WorkloadSummary[][]>('workload', 'list')).flat();
       return listed.every(({ workload_state: state }) => state === 'running') && listed;
     });
     expect(workloads).toHaveLength(2);
