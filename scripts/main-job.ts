@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 import type { DevServices } from '@nex-nix/devenv';
 import { errorClass, type ErrorKind, exitCode } from '@nex-nix/errors';
 import { connectNats } from '@nex-nix/nats-context';
+import { NexClient } from '@nex-nix/protocol';
 import type { NatsConnection } from '@nats-io/nats-core';
 import { Svcm } from '@nats-io/services';
 import { buildEcho } from '../examples/echo/build-echo.ts';
@@ -26,6 +27,8 @@ Runs the main job: NATS dev services, a node, the echo service as a Nix closure,
 `;
 
 const NATS_PORT = 4222;
+/** How long the echo service may take to stop, in milliseconds. */
+const STOP_TIMEOUT = 15_000;
 /** Exit codes of a job that was stopped before it was done, as shells have them: 128 and the signal's number. */
 const INTERRUPTED = { SIGHUP: 129, SIGINT: 130, SIGPIPE: 141, SIGTERM: 143 };
 
@@ -144,6 +147,8 @@ async function runJob(stack: AsyncDisposableStack, timings: Timings, { dataDir, 
   } finally {
     await nc.close();
   }
+  // A node starts again what nobody has stopped.
+  stack.defer(() => stopEcho(dev));
   return { dev, node, storePath: echo.storePath };
 }
 
@@ -214,6 +219,20 @@ async function askEcho(nc: NatsConnection): Promise<void> {
   const reply = await nc.request('svc.echo', 'hello', { timeout: 5_000 });
   const rtt = (performance.now() - start).toFixed(2);
   console.log(`\nSent "hello" to svc.echo; received with rtt ${rtt} ms:\n${reply.string()}`);
+}
+
+/** Stops what `runJob` has started. That it cannot be stopped, as when the node is gone, is no reason not to stop the rest. */
+async function stopEcho({ configDir }: DevServices): Promise<void> {
+  const nc = await connectNats({ context: 'ExpAdmin', configDir });
+  try {
+    const client = new NexClient(nc);
+    const { workloads } = await client.listWorkloads({ filter: ['echo'] });
+    for (const { id } of workloads) await client.stopWorkload(id, { timeout: STOP_TIMEOUT });
+  } catch (error) {
+    printError(error);
+  } finally {
+    await nc.close();
+  }
 }
 
 function whatNext(dev: DevServices, storePath: string): string {

@@ -57,7 +57,8 @@ export class Bed implements AsyncDisposable {
   async startNode(name: string): Promise<RunningProcess> {
     const { services, folder } = this;
     const stateDir = join(folder, name);
-    const args = ['--json', '--context', 'ExpNode', 'node', 'up', '--node-name', name, '--state-dir', stateDir];
+    const options = ['--node-name', name, '--state-dir', stateDir, '--cache-key-file', services.cacheKeyFile];
+    const args = ['--json', '--context', 'ExpNode', 'node', 'up', ...options];
     const node = startNex(args, {
       ...this.env,
       NEX_ISSUER_SIGNING_KEY: services.accountSigningKeySeedFile,

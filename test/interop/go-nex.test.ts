@@ -103,8 +103,12 @@ describeWith(['nats-server', 'crun', 'nix-build', 'busybox', 'nex-go'], 'Go nex'
     const goNode = await startGoNode('gopher');
     const nodes = await oursJson<{ tags: Record<string, string> }[]>('node', 'list');
     expect(new Set(nodes.map(({ tags }) => tags['nex.node']))).toEqual(new Set(['gopher', 'ours']));
-    const info = await oursJson<{ node_agent_summaries: unknown[] }>('node', 'info', goNode);
-    expect(info.node_agent_summaries).toMatchObject([{ agent_summary: { type: 'native' } }]);
+    // It knows nothing of its nexlet until the first heartbeat.
+    await waitFor('the native nexlet', async () => {
+      type Info = { node_agent_summaries: { agent_summary: { type: string } }[] };
+      const info = await oursJson<Info>('node', 'info', goNode);
+      return info.node_agent_summaries.some(({ agent_summary: { type } }) => type === 'native');
+    });
 
     // This Go node sends no events: the answer of its nexlet is all that says that the workload runs.
     await waitFor('the native nexlet to bid', async () => (await nex.auction({ type: 'native', expected: 1 })).bids[0]);

@@ -106,7 +106,7 @@ export async function startBed(count: number): Promise<Bed> {
           what,
           async () => ((last = await statusIfThere(name)) !== undefined && condition(last) ? last : undefined),
           {
-            timeout: 15_000,
+            timeout: 25_000,
             interval: 20,
           },
         );

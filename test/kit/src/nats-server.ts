@@ -26,11 +26,12 @@ export interface TestNatsServer extends AsyncDisposable {
   restart(signal?: NodeJS.Signals): Promise<void>;
 }
 
-/** A real nats-server, the one that `findTool` finds, on a free loopback port, its data in a temporary folder. */
+/** A real nats-server, the one that `findTool` finds, on a free loopback port, its data in a temporary folder, in memory where that is possible. */
 export async function startNatsServer(options: NatsServerOptions = {}): Promise<TestNatsServer> {
   const binary = findTool('nats-server');
   if (binary === undefined) throw new Error('nats-server is not on PATH');
-  const dir = await tempDir('nex-nats-');
+  // What JetStream waits for is the disk; nothing here is about what that does.
+  const dir = await tempDir('nex-nats-', { inMemory: true });
   const connections: NatsConnection[] = [];
   const storeDir = join(dir.path, 'js');
   let server: RunningProcess;
