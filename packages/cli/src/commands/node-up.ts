@@ -54,7 +54,9 @@ function addIdentity(command: Command): void {
 function addWork(command: Command): void {
   command
     .option('--max-workloads <number>', 'how many workloads it takes; 0: as many as come', parseCount, 0)
-    .option('--auction-ttl <duration>', 'how long a bid holds', parseDuration, 10_000)
+    .addOption(
+      new Option('--auction-ttl <duration>', 'how long a bid holds').argParser(parseDuration).default(10_000, '10s'),
+    )
     .option('--agent-restart-limit <number>', 'how often a nexlet that ends is started again', parseCount, 3)
     .option('--allow-remote-agent-registration', 'take nexlets that nobody has started here')
     .option('--show-workload-logs', 'log what workloads print')

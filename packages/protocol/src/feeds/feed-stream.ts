@@ -75,12 +75,14 @@ export class FeedStream {
   readonly #manager: JetStreamManager;
   readonly #first: number;
   readonly #last: number;
+  readonly #lastTime: number;
 
   constructor(nc: NatsConnection, manager: JetStreamManager, { state }: StreamInfo) {
     this.#nc = nc;
     this.#manager = manager;
     this.#first = state.first_seq;
     this.#last = state.last_seq;
+    this.#lastTime = Date.parse(state.last_ts);
   }
 
   /** Undefined when nothing is kept and nothing new is to come (`follow`). */
@@ -98,6 +100,8 @@ export class FeedStream {
   }
 
   async #start({ subject, since, tail }: Selection): Promise<{ start: number; skip: number }> {
+    // Nothing that is kept is as young.
+    if (since !== undefined && since.getTime() > this.#lastTime) return { start: this.#last + 1, skip: 0 };
     const from =
       since === undefined
         ? { start: this.#first, pending: undefined }
