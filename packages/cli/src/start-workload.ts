@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsConnection } from '@nats-io/nats-core';
 import type { FeedEvent, NexClient, PlacedWorkload, WorkloadToPlace } from '@nex-nix/protocol';
 import { CliError } from './cli-error.ts';
@@ -14,12 +15,15 @@ export interface StartOptions {
   onAccepted?: (workload: PlacedWorkload) => void;
 }
 
+/** How often lists are looked at for a workload whose events may not come, in milliseconds. */
+const LIST_INTERVAL = 1_000;
 /** How long a workload may take from accepted to running, in milliseconds: its closure is fetched in this time. */
 const START_TIMEOUT = 10 * 60_000;
 
 /**
  * Starts a workload and waits until it runs; throws CLI_WORKLOAD_FAILED with the node's reason when it does not.
- * The outcome comes from the namespace's events, which are subscribed to before the workload is deployed; so are its logs.
+ * The outcome comes from the namespace's events, which are subscribed to before the workload is deployed, as are its logs; or
+ * from the lists of the nodes, where its nexlet sends none.
  */
 export async function startAndWait(
   context: Context,
@@ -30,8 +34,7 @@ export async function startAndWait(
   const { signal, namespace } = context;
   const { followEvents, followLogs } = await import('@nex-nix/protocol');
   await using stack = new AsyncDisposableStack();
-  // Iterated by hand: what comes after one event is looked at later.
-  const events = stack.use(followEvents(nc, { from: namespace, signal }))[Symbol.asyncIterator]();
+  const events = stack.use(followEvents(nc, { from: namespace, signal }));
   const lines = follow ? stack.use(followLogs(nc, { namespace, signal })) : undefined;
   await nc.flush();
   const started = await client.startWorkload({ ...workload, signal });
@@ -39,9 +42,10 @@ export async function startAndWait(
   const printed = lines === undefined ? undefined : printLines(context, lines, { ids: [started.id], withId: false });
   // Nodes of Go Nex need not send events; their nexlets answer a start when the workload runs.
   const hasEvents = started.nodeId !== undefined;
-  if ((wait || follow) && hasEvents) await untilRunning(events, started);
+  const outcome = hasEvents && (wait || follow) ? outcomeOf(events, started) : undefined;
+  if (outcome !== undefined) await untilRunning(outcome, { client, started, signal });
   if (printed === undefined || lines === undefined) return started;
-  const ended = hasEvents ? await nextEvent(events, started, ['WORKLOADSTOPPED']) : await printed;
+  const ended = outcome === undefined ? await printed : await outcome.ended;
   // The lines came over the same connection, so they are here when an answer of the server is.
   if (ended !== undefined) await nc.flush();
   await lines[Symbol.asyncDispose]();
@@ -57,7 +61,13 @@ export async function startAndWait(
   return started;
 }
 
-async function untilRunning(events: AsyncIterator<FeedEvent>, started: PlacedWorkload): Promise<void> {
+interface Watched {
+  client: NexClient;
+  started: PlacedWorkload;
+  signal: AbortSignal;
+}
+
+async function untilRunning(outcome: Outcome, { client, started, signal }: Watched): Promise<void> {
   const which = `workload "${started.name}" [${started.id}]`;
   const timeout = Promise.withResolvers<never>();
   const timer = setTimeout(() => {
@@ -70,16 +80,43 @@ async function untilRunning(events: AsyncIterator<FeedEvent>, started: PlacedWor
       ),
     );
   }, START_TIMEOUT);
+  const seen = new AbortController();
   try {
-    const names = ['WORKLOADSTARTED', 'WORKLOADSTOPPED'];
-    const event = await Promise.race([nextEvent(events, started, names), timeout.promise]);
+    // Not every nexlet sends events.
+    const listed = nextState({ client, started, signal: AbortSignal.any([signal, seen.signal]) });
+    const event = await Promise.race([outcome.started, outcome.ended, listed, timeout.promise]);
     if (event === undefined) {
       throw new CliError('CLI_INTERRUPTED', `Stopped waiting for ${which}; it goes on starting`);
     }
     if (event.name === 'WORKLOADSTOPPED') throw failed(started, event.error);
   } finally {
     clearTimeout(timer);
+    seen.abort();
   }
+}
+
+/** What the lists of the nodes say of it, as an event, once it runs or has ended; until then, and where they do not list it, nothing. */
+async function nextState({ client, started, signal }: Watched): Promise<WorkloadEvent | undefined> {
+  const { ProtocolError } = await import('@nex-nix/protocol');
+  while (!signal.aborted) {
+    try {
+      const { workloads } = await client.listWorkloads({ filter: [started.id], signal });
+      const found = workloads.find(({ id }) => id === started.id);
+      const isOver = found?.workload_state === 'stopped' && found.workload_lifecycle === 'job';
+      if (found?.workload_state === 'running' || isOver) return { name: 'WORKLOADSTARTED' };
+      if (found?.workload_state === 'stopped' || found?.workload_state === 'error') {
+        const message = found.metadata?.['reason'];
+        return { name: 'WORKLOADSTOPPED', error: message === undefined ? {} : { message } };
+      }
+      await delay(LIST_INTERVAL, undefined, { signal });
+    } catch (error) {
+      if (signal.aborted) break;
+      // The events may still come.
+      if (!(error instanceof ProtocolError)) throw error;
+      await delay(LIST_INTERVAL, undefined, { signal }).catch(() => undefined);
+    }
+  }
+  return undefined;
 }
 
 interface WorkloadEvent {
@@ -88,19 +125,34 @@ interface WorkloadEvent {
   readonly error?: { code?: string; message?: string };
 }
 
-/** The next event of one of these names about a workload; undefined when the command is to end. */
-async function nextEvent(
-  events: AsyncIterator<FeedEvent>,
-  { id }: PlacedWorkload,
-  names: readonly string[],
-): Promise<WorkloadEvent | undefined> {
-  for (;;) {
-    const { value, done } = await events.next();
-    if (done === true) return undefined;
-    const body = value.body as { id?: string; error?: WorkloadEvent['error'] } | null;
-    if (body?.id !== id || !names.includes(value.name)) continue;
-    return { name: value.name, ...(body.error === undefined ? {} : { error: body.error }) };
-  }
+/** What events tell of a workload. Undefined when the command is to end before. */
+interface Outcome {
+  readonly started: Promise<WorkloadEvent | undefined>;
+  readonly ended: Promise<WorkloadEvent | undefined>;
+}
+
+/** Reads events from now on, until the workload has ended. */
+function outcomeOf(events: AsyncIterable<FeedEvent>, { id }: PlacedWorkload): Outcome {
+  const started = Promise.withResolvers<WorkloadEvent | undefined>();
+  const ended = Promise.withResolvers<WorkloadEvent | undefined>();
+  const read = async (): Promise<void> => {
+    for await (const { name, body: content } of events) {
+      const body = content as { id?: string; error?: WorkloadEvent['error'] } | null;
+      if (body?.id !== id) continue;
+      const event = { name, ...(body.error === undefined ? {} : { error: body.error }) };
+      if (name === 'WORKLOADSTARTED') started.resolve(event);
+      if (name === 'WORKLOADSTOPPED') return ended.resolve(event);
+    }
+    started.resolve(undefined);
+    ended.resolve(undefined);
+  };
+  read().catch((error: unknown) => {
+    started.reject(error);
+    ended.reject(error);
+  });
+  // Whoever needs only one of them leaves the other one be.
+  for (const { promise } of [started, ended]) promise.catch(() => undefined);
+  return { started: started.promise, ended: ended.promise };
 }
 
 function failed({ name, id }: PlacedWorkload, error: WorkloadEvent['error']): CliError {

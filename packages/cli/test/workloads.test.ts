@@ -137,6 +137,12 @@ describeWith(['nats-server'], 'workloads', () => {
       expectFailure(await nexIn(`bad ${name}`, { Nexfile: text }, 'workload', 'start'), 2, pattern);
     });
 
+    it('comes back as soon as it is listed as running, where the nexlet sends no events', async () => {
+      node.onDeployed = undefined;
+      const { id } = await start();
+      expect([...node.workloads.keys()]).toEqual([id]);
+    });
+
     it('fails with the reason of the node, exit code 1', async () => {
       node.onDeployed = (id, request) =>
         node.event(String(request['namespace']), 'WORKLOADSTOPPED', {
