@@ -64,9 +64,8 @@ describeWith(['nats-server', 'crun', 'busybox'], 'three nodes', () => {
     const pushed = await nex('--json', 'cache', 'push', sleep);
     const { storePaths } = JSON.parse(pushed.stdout) as { storePaths: string[] };
     const request = ['--start-request', '{"argv":["1000"],"stop":{"signal":"SIGKILL"}}'];
-    const started = await nex(
-      ...['workload', 'start', storePaths[0] ?? '', '--name', 'nap', ...request, '--replicas', '3', '--spread'],
-    );
+    const replicas = ['--name', 'nap', '--replicas', '3', '--spread'];
+    const started = await nex('workload', 'start', storePaths[0] ?? '', ...request, ...replicas);
     expect(started, started.stderr).toMatchObject({ code: 0 });
     const ids = await nodeIds();
     const before = await running();
