@@ -191,6 +191,11 @@ export class Feed implements AsyncDisposable {
     return this.events.filter((event) => event.id === id).map(({ name }) => name);
   }
 
+  /** What was told of its ends, in their order. */
+  endsOf(id: string): WorkloadEvent[] {
+    return this.events.filter((event) => event.id === id && event.name === 'WORKLOADSTOPPED');
+  }
+
   async event(id: string, name: string): Promise<WorkloadEvent> {
     return waitFor(`${name} of ${id}`, () => this.events.find((event) => event.id === id && event.name === name));
   }
