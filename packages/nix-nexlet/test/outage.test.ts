@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describeWith, startProcess, waitFor } from '@nex-nix/test-kit';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -87,7 +88,10 @@ describeWith(TOOLS, 'logs while the NATS server does not answer', () => {
       await feed.line(id, '3');
       {
         using _cut = outage();
-        await new Promise((resolve) => setTimeout(resolve, 700));
+        const output = join(stateDir, 'sandboxes', id, 'stdout');
+        const printed = async () => (await readFile(output, 'utf8')).split('\n').length;
+        const before = await printed();
+        await waitFor('lines that the server cannot get', async () => (await printed()) > before + 10);
       }
       await feed.line(id, '30');
       const numbers = feed.texts(id).map(Number);

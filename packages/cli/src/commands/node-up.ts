@@ -40,12 +40,14 @@ function addIdentity(command: Command): void {
     .option('--node-seed <seed>', 'server seed SN…: who the node is, in place of what its state folder says')
     .option('--node-xkey-seed <seed>', 'curve seed SX…, likewise')
     .addOption(
-      new Option('--state <where>', 'where it keeps what it is to run; default: JetStream where there is one')
-        .choices(['', 'kv', 'none'])
-        .default(''),
+      new Option('--state <where>', 'where it keeps what it is to run: kv or none')
+        .argParser(oneOrEmpty(['kv', 'none'], 'a place for the state'))
+        .default('', 'kv where JetStream is'),
     )
     .addOption(
-      new Option('--events <where>', 'where its events go').choices(['nats', 'logs', 'none', '']).default('nats'),
+      new Option('--events <where>', 'where its events go: nats, logs or none')
+        .argParser(oneOrEmpty(['nats', 'logs', 'none'], 'a place for events'))
+        .default('nats'),
     )
     .option('--retain', 'make the stream that keeps logs and events, where there is none');
 }
@@ -128,4 +130,12 @@ function parseList(text: string, previous: string[] = []): string[] {
 function defaultStateDir(): string {
   if (process.getuid?.() === 0) return '/var/lib/nex-nix';
   return join(process.env['XDG_STATE_HOME'] ?? join(homedir(), '.local/state'), 'nex-nix');
+}
+
+/** Go nex takes an empty text for its default, which no list of choices can show. */
+function oneOrEmpty(choices: readonly string[], what: string): (text: string) => string {
+  return (text) => {
+    if (text === '' || choices.includes(text)) return text;
+    throw new CliError('CLI_USAGE', `Cannot take "${text}" for ${what}: write ${choices.join(' or ')}`);
+  };
 }

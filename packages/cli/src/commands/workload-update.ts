@@ -37,8 +37,8 @@ export const workloadUpdate = (): Command =>
             hint: 'Give a path, --start-request or --env',
           });
         }
-        const { nc } = await context.client();
         const changes = startRequest === undefined ? {} : parseObject(startRequest);
+        const { nc } = await context.client();
         const target = path === undefined ? undefined : await targetOf(context, nc, path);
         const deployments = await openDeployments(context, nc);
         const deployment = await deployments.update(name, {
