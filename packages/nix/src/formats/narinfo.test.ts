@@ -252,9 +252,8 @@ describe('formatNarInfo()', () => {
 
   it('writes the same whatever the order of the lines it was read from', () => {
     const shuffled = info.chain((value) => {
-      const lines = formatNarInfo({ ...value, extraFields: [] })
-        .trimEnd()
-        .split('\n');
+      // Only the last line feed is cut off: without references, the line "References: " ends with its space.
+      const lines = formatNarInfo({ ...value, extraFields: [] }).slice(0, -1).split('\n');
       return fc.shuffledSubarray(lines, { minLength: lines.length }).map((order) => [lines, order] as const);
     });
     fc.assert(
