@@ -1,58 +1,36 @@
 import { join } from 'node:path';
 import { isNexError } from '@nex-nix/errors';
-import type { Feeds, Logger, NexletDefinition, StartContext } from '@nex-nix/nexlet';
-import {
-  copyClosure,
-  type LocalStore,
-  type PathInfo,
-  type PathSource,
-  type PublicKey,
-  queryClosure,
-  requireTrust,
-} from '@nex-nix/nix';
+import type { Feeds, NexletDefinition, StartContext } from '@nex-nix/nexlet';
 import { seedOfXKey, type StartWorkloadRequest } from '@nex-nix/protocol';
-import type { PrivateFolder, Runtime, Sandbox } from '@nex-nix/sandbox';
+import type { Runtime } from '@nex-nix/sandbox';
 import { bidTerms, type Capacity, MACHINE, type Tenant, whyNoRoom } from './bid-terms.ts';
-import { credentialsFolder } from './credentials-file.ts';
-import { DeploymentPins, type PinStore } from './deployment-pins.ts';
-import { workloadEnvironment } from './environment.ts';
+import { DeploymentPins, type PinStore } from './closure/deployment-pins.ts';
 import { loadNexletKey, type XKey } from './nexlet-key.ts';
 import { NixNexletError } from './nix-nexlet-error.ts';
-import { findProgram } from './program.ts';
-import { openSealed, resealFor } from './sealed-request.ts';
-import { DEFAULTS, NixStartRequest, planWorkload, type WorkloadDefaults, type WorkloadPlan } from './start-request.ts';
-import { Workload, type WorkloadParts } from './workload.ts';
-import { type WorkloadRecord, WorkloadRecords } from './workload-record.ts';
+import { type ImageSources, WorkloadImage } from './closure/workload-image.ts';
+import { openSealed, resealFor } from './request/sealed-request.ts';
+import { DEFAULTS, planWorkload, type WorkloadDefaults, type WorkloadPlan } from './request/workload-plan.ts';
+import { NixStartRequest } from './request/nix-start-request.ts';
+import type { ManagedWorkload, WorkloadParts } from './workload/managed-workload.ts';
+import { Workload } from './workload/workload.ts';
+import { type WorkloadRecord, WorkloadRecords } from './workload/workload-record.ts';
 
 /** How many workloads that have ended are still listed, so that one can see why; all that ended within the last minute are. */
 const FINISHED_KEPT = 64;
 const FINISHED_KEPT_MS = 60_000;
 
-export interface NixNexletOptions {
-  /** Where closures come from: the cache in NATS. */
-  source: PathSource;
+export interface NixNexletOptions extends ImageSources {
   /** Where what runs is pinned as `deployment.<namespace>.<name>`, its last three versions; default: nowhere. */
   pins?: PinStore;
-  /** The node's own store; closures are imported into it. */
-  store: LocalStore;
   runtime: Runtime;
-  /** Keys whose signature makes a store path acceptable. */
-  trustedKeys: readonly PublicKey[];
   /** Folder for the records of running workloads. */
   stateDir: string;
   version: string;
-  logger: Logger;
   defaults?: Partial<WorkloadDefaults>;
   /** What happens to running workloads when the nexlet closes. Default `stop`. */
   onClose?: 'stop' | 'leave';
   /** What workloads may ask for together. Default: {@link MACHINE}. */
   capacity?: Partial<Capacity>;
-}
-
-interface SandboxInput {
-  readonly infos: readonly PathInfo[];
-  readonly environment: Record<string, string>;
-  readonly privateFolder: PrivateFolder | undefined;
 }
 
 /**
@@ -63,7 +41,7 @@ export class NixNexlet {
   readonly #options: NixNexletOptions;
   readonly #defaults: WorkloadDefaults;
   readonly #records: WorkloadRecords;
-  readonly #workloads = new Map<string, Workload>();
+  readonly #workloads = new Map<string, ManagedWorkload>();
   readonly #pins: DeploymentPins;
   readonly #key: XKey;
   readonly #capacity: Capacity;
@@ -117,9 +95,9 @@ export class NixNexlet {
     if (this.#closing) {
       throw new NixNexletError('NIX_NEXLET_CLOSING', 'Cannot start a workload: this node is shutting down');
     }
-    const plan = planWorkload(runRequest, this.#defaults);
+    const plan = planWorkload(runRequest, request.workload_lifecycle, this.#defaults);
     checkId(id);
-    const secrets = openSealed(plan.sealed, this.#key);
+    const parts = this.#partsOf(id, request, plan, feeds);
     const known = this.#workloads.get(id);
     // What the node wants back was adopted already, or has ended by itself.
     if (known !== undefined && existing && !known.lost) return { id, name: known.request.name };
@@ -127,58 +105,15 @@ export class NixNexlet {
       throw new NixNexletError('NIX_NEXLET_WORKLOAD_EXISTS', `Cannot start workload "${id}": there is one of that id`);
     }
     if (!existing) this.#requireRoom(plan);
-    const workload = this.#add(id, request, plan, feeds);
+    const workload = this.#add(new Workload(parts));
     await known?.forget();
     try {
-      await workload.launch({
-        accept: (signal) => this.#trustedClosure(plan, signal),
-        prepare: async (infos, signal) => {
-          this.#pins.keep(request, plan.storePath);
-          await this.#realise(plan, infos, signal);
-          const environment = workloadEnvironment(id, plan, { request, credentials, secrets });
-          return this.#sandbox(id, plan, { infos, environment, privateFolder: credentialsFolder(credentials) });
-        },
-      });
+      await workload.launch(credentials);
     } catch (error) {
       this.#forget(workload);
       throw error;
     }
     return { id, name: request.name };
-  }
-
-  /** The closure out of the own store where it is there whole, else out of the cache. */
-  async #trustedClosure({ storePath }: WorkloadPlan, signal: AbortSignal): Promise<PathInfo[]> {
-    const { store, source, trustedKeys } = this.#options;
-    const infos = await queryClosure((await store.has(storePath)) ? store : source, [storePath], { signal });
-    for (const info of infos) requireTrust(info, trustedKeys);
-    return infos;
-  }
-
-  async #realise({ storePath }: WorkloadPlan, infos: readonly PathInfo[], signal: AbortSignal): Promise<void> {
-    const { source, store, trustedKeys, logger } = this.#options;
-    const { copied, narBytes } = await copyClosure(source, store, [storePath], { trustedKeys, infos, signal });
-    if (copied.length > 0)
-      logger.info({ storePath, paths: copied.length, bytes: narBytes }, 'closure realised, every NAR hash verified');
-  }
-
-  async #sandbox(
-    id: string,
-    plan: WorkloadPlan,
-    { infos, environment, privateFolder }: SandboxInput,
-  ): Promise<Sandbox> {
-    const { store, runtime } = this.#options;
-    const closure = infos.map((info) => info.storePath);
-    const program = await findProgram(store, { storePath: plan.storePath, program: plan.program, closure });
-    return runtime.create({
-      id,
-      closure: closure.map((storePath) => ({ storePath, source: store.realPath(storePath) })),
-      program,
-      argv: plan.argv,
-      environment,
-      resources: plan.resources,
-      network: plan.network,
-      privateFolder,
-    });
   }
 
   /** With a target, what is sealed for this nexlet is sealed for that key instead: whoever asks is to start it elsewhere. */
@@ -209,21 +144,23 @@ export class NixNexlet {
     return true;
   }
 
-  #forget(workload: Workload): void {
+  #forget(workload: ManagedWorkload): void {
     if (this.#workloads.get(workload.id) === workload) this.#workloads.delete(workload.id);
   }
 
   #partsOf(id: string, request: StartWorkloadRequest, plan: WorkloadPlan, feeds: Feeds): WorkloadParts {
-    const { logger, store } = this.#options;
+    const { logger, store, runtime } = this.#options;
+    const secrets = openSealed(plan.sealed, this.#key);
+    const image = new WorkloadImage(this.#options, { id, request, plan, secrets });
     const hold = (): Disposable => store.hold([plan.storePath]);
-    return { id, request, plan, feeds, logger, hold, records: this.#records };
+    const onAccepted = () => this.#pins.keep(request, plan.storePath);
+    return { id, request, plan, image, runtime, feeds, logger, hold, records: this.#records, onAccepted };
   }
 
-  #add(id: string, request: StartWorkloadRequest, plan: WorkloadPlan, feeds: Feeds): Workload {
-    const workload = new Workload(this.#partsOf(id, request, plan, feeds));
+  #add<T extends ManagedWorkload>(workload: T): T {
     // At the end of the list, where the one before it may not have been.
-    this.#workloads.delete(id);
-    this.#workloads.set(id, workload);
+    this.#workloads.delete(workload.id);
+    this.#workloads.set(workload.id, workload);
     this.#dropFinished();
     return workload;
   }
@@ -257,12 +194,12 @@ export class NixNexlet {
     const plan = this.#planOf(record);
     if (plan === undefined) return this.#records.remove(record.id);
     const { end } = record;
+    const parts = this.#partsOf(record.id, record.request, plan, feeds);
     if (end !== undefined) {
-      const parts = this.#partsOf(record.id, record.request, plan, feeds);
       this.#workloads.set(record.id, Workload.ended(parts, { ...record, end }));
       return;
     }
-    const workload = this.#add(record.id, record.request, plan, feeds);
+    const workload = this.#add(new Workload(parts));
     const sandbox = record.sandbox === undefined ? undefined : await runtime.adopt(record.sandbox);
     if (sandbox === undefined) return workload.lose(record);
     workload.adopt(sandbox, record);
@@ -272,7 +209,7 @@ export class NixNexlet {
   /** Undefined when this version does not take the request any more: then its workload cannot be kept. */
   #planOf({ id, request }: WorkloadRecord): WorkloadPlan | undefined {
     try {
-      return planWorkload(JSON.parse(request.run_request), this.#defaults);
+      return planWorkload(JSON.parse(request.run_request), request.workload_lifecycle, this.#defaults);
     } catch (error) {
       if (!(error instanceof SyntaxError) && !isNexError(error)) throw error;
       const why = `workload "${id}" of an earlier run cannot be kept and is ended: ${error.message}`;
@@ -293,7 +230,7 @@ export class NixNexlet {
 }
 
 /** What a node that comes back is not to start again, or to show, stays remembered: jobs that ran, and what had ended. */
-function endWithNode(workload: Workload): Promise<void> {
+function endWithNode(workload: ManagedWorkload): Promise<void> {
   return workload.stop({ keepEnd: workload.finished || workload.hasRun });
 }
 

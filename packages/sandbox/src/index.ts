@@ -1,10 +1,15 @@
-export { OciRuntime } from './oci-runtime.ts';
-export type { OciRuntimeOptions } from './oci-runtime.ts';
+export { OciRuntime } from './oci/oci-runtime.ts';
+export type { OciRuntimeOptions } from './oci/oci-runtime.ts';
 export { SandboxError } from './sandbox-error.ts';
 export type { SandboxErrorCode } from './sandbox-error.ts';
 export type {
   ClosurePath,
+  ExecResult,
+  ExecSpec,
   Exit,
+  Invocation,
+  InvocationResult,
+  Leftover,
   LogEntry,
   LogOptions,
   LogPosition,
@@ -19,4 +24,5 @@ export type {
   SandboxSpec,
   StopOptions,
   Usage,
+  WarmSandbox,
 } from './sandbox.ts';

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type CgroupLayout, parseCgroupLayout, v2MountPoint } from './cgroup-layout.ts';
+import { type CgroupLayout, parseCgroupLayout, v2MountPoint } from './cgroup/cgroup-layout.ts';
 import { hasErrno } from './file-errors.ts';
-import { type IdExtent, parseIdMap } from './user-ids.ts';
+import { type IdExtent, parseIdMap } from './bundle/user-ids.ts';
 
 const WANTED_FILES = 65_536;
 

@@ -26,6 +26,14 @@ const KINDS = {
   SANDBOX_START_FAILED: 'failed',
   /** Processes of the sandbox stay alive after SIGKILL. */
   SANDBOX_STOP_FAILED: 'failed',
+  /** A command cannot be run in the sandbox. */
+  SANDBOX_EXEC_FAILED: 'failed',
+  /** The program printed more than whoever ran it takes. */
+  SANDBOX_OUTPUT_TOO_LARGE: 'failed',
+  /** The network of a sandbox cannot be made, or part of what it needs is missing. */
+  SANDBOX_NETWORK_FAILED: 'failed',
+  /** A port to be exposed is in use on this machine. */
+  SANDBOX_PORT_TAKEN: 'refused',
   /** The object was disposed, or its sandbox removed, while somebody waited for the exit. */
   SANDBOX_RELEASED: 'failed',
 } as const satisfies Record<string, ErrorKind>;

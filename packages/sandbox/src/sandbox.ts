@@ -16,13 +16,15 @@ export interface Resources {
   pids?: number;
   /** Size of `/tmp` in bytes. */
   tmp?: number;
+  /** Bytes a second that each of its output streams may have for long. A program that prints faster waits; nothing is lost. */
+  logRate?: number;
 }
 
 /**
  * `none`: a loopback interface of its own and nothing else. `host`: the machine's own network, with everything that
- * listens on its loopback.
+ * listens on its loopback. `bridge`: an interface of its own at a bridge of this machine.
  */
-export type Network = 'host' | 'none';
+export type Network = 'bridge' | 'host' | 'none';
 
 /**
  * A folder of files that only the program can read, and that {@link Sandbox.replaceFile} can replace while it runs: for
@@ -49,6 +51,10 @@ export interface SandboxSpec {
   environment: Readonly<Record<string, string>>;
   resources: Resources;
   network: Network;
+  /** TCP ports of the program that `bridge` shows as ports of this machine, of the same numbers. */
+  exposePorts?: readonly number[];
+  /** Names by address, for its `/etc/hosts`. */
+  hosts?: Readonly<Record<string, readonly string[]>>;
   privateFolder?: PrivateFolder | undefined;
 }
 
@@ -114,6 +120,26 @@ export interface Usage {
   cpuMicros?: number;
   /** Processes and threads. */
   pids?: number;
+  /** Bytes over the interfaces of its own network, loopback left out; absent with network `host` and `none`. */
+  network?: { received: number; sent: number };
+}
+
+/** One more command in a running sandbox. */
+export interface ExecSpec {
+  /** Absolute path inside the sandbox. */
+  program: string;
+  argv: readonly string[];
+  /** On top of the environment of the sandbox' program. */
+  environment?: Readonly<Record<string, string>>;
+  /** Kills it. */
+  signal?: AbortSignal;
+}
+
+export interface ExecResult {
+  /** As a shell has it. */
+  code: number;
+  /** What it printed, both streams mixed, cut off after 4 KiB. */
+  output: string;
 }
 
 /**
@@ -137,6 +163,14 @@ export interface Sandbox extends AsyncDisposable {
   /** Lines of both streams, each stream in order. An aborted `signal` makes it throw the signal's reason. */
   logs(from?: LogPosition, options?: LogOptions): AsyncIterable<LogEntry>;
   usage(): Promise<Usage>;
+  /** Addresses at which this machine reaches what it listens on; none with network `none`. */
+  addresses(): Promise<readonly string[]>;
+  /**
+   * Runs one more command in it, with the same rights, limits and view as its program.
+   *
+   * @throws SandboxError SANDBOX_EXEC_FAILED when it cannot be run
+   */
+  exec(spec: ExecSpec): Promise<ExecResult>;
   /**
    * Puts another file in place of one of its private folder, or adds one. Whoever opens the file finds the old or the new
    * one, never a part. False when the sandbox has no such folder.
@@ -163,6 +197,46 @@ export interface Requirement {
   hint?: string;
 }
 
+/** What one run of a warm sandbox' program is given. */
+export interface Invocation {
+  stdin: Uint8Array;
+  /** On top of the environment of the spec. */
+  environment: Readonly<Record<string, string>>;
+  /** Ends it: everything in it is killed. */
+  signal?: AbortSignal;
+  /** Highest number of bytes of `stdout`. */
+  maxOutput: number;
+  /** Called for each line that it prints on stderr. */
+  onStderr: (line: Uint8Array) => void;
+}
+
+export interface InvocationResult {
+  exit: Exit;
+  /** Whole; SANDBOX_OUTPUT_TOO_LARGE is thrown when it is more than `maxOutput`. */
+  stdout: Uint8Array;
+}
+
+/** A sandbox that is all set up and waits for the one run of its program. It does not outlive this process. */
+export interface WarmSandbox extends AsyncDisposable {
+  readonly id: string;
+  /**
+   * Runs the program; resolves when nothing of it is alive. Once only; disposing it stays to be done.
+   *
+   * @throws SandboxError SANDBOX_ALREADY_STARTED, SANDBOX_OUTPUT_TOO_LARGE, SANDBOX_PROGRAM_NOT_FOUND,
+   *   SANDBOX_PROGRAM_NOT_EXECUTABLE, SANDBOX_START_FAILED
+   */
+  invoke(invocation: Invocation): Promise<InvocationResult>;
+  /** Resolves when it has ended: after its run, or before it when somebody killed it. */
+  readonly exited: Promise<Exit>;
+}
+
+/** Something with our mark on this machine that no live sandbox owns. */
+export interface Leftover {
+  kind: 'sandbox' | 'cgroup' | 'network' | 'firewall rule' | 'mount' | 'process';
+  /** What it is called on this machine: a path, an interface, a process id. */
+  name: string;
+}
+
 /** One kind of sandbox. Disposing a runtime lets go of its sandboxes and leaves them running. */
 export interface Runtime extends AsyncDisposable {
   readonly name: RuntimeName;
@@ -173,4 +247,8 @@ export interface Runtime extends AsyncDisposable {
   adopt(record: SandboxRecord): Promise<Sandbox | undefined>;
   /** What of ours is on this machine, running or ended. */
   list?(): Promise<SandboxRecord[]>;
+  /** A sandbox whose program does not run yet. */
+  warm?(spec: SandboxSpec): Promise<WarmSandbox>;
+  /** Finds what carries our mark and belongs to no sandbox that is alive, and removes it unless `dryRun`. */
+  clean?(options: { dryRun: boolean }): Promise<Leftover[]>;
 }

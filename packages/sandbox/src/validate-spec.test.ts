@@ -49,7 +49,7 @@ describe('validateSpec()', () => {
     ['half a process', { resources: { pids: 0.5 } }, /limit pids is 0.5/],
     ['hardly any cpu', { resources: { cpus: 0.001 } }, /limit cpus/],
     ['an infinite tmp', { resources: { tmp: Infinity } }, /limit tmp/],
-    ['an unknown network', { network: 'bridge' as 'host' }, /network "bridge"/],
+    ['an unknown network', { network: 'macvlan' as 'host' }, /network "macvlan"/],
   ])('refuses %s', (_, change, message) => {
     const spec = { ...GOOD, ...change };
     expect(() => validateSpec(spec)).toThrow(SandboxError);

@@ -21,8 +21,8 @@ export function validateSpec(spec: SandboxSpec): void {
   validateEnvironment(spec);
   validateResources(spec, spec.resources);
   validatePrivateFolder(spec, spec.privateFolder);
-  if (spec.network !== 'host' && spec.network !== 'none') {
-    throw invalid(spec, `the network ${JSON.stringify(spec.network)} is not "host" or "none"`);
+  if (!['bridge', 'host', 'none'].includes(spec.network)) {
+    throw invalid(spec, `the network ${JSON.stringify(spec.network)} is not "bridge", "host" or "none"`);
   }
 }
 

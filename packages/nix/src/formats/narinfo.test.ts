@@ -253,7 +253,9 @@ describe('formatNarInfo()', () => {
   it('writes the same whatever the order of the lines it was read from', () => {
     const shuffled = info.chain((value) => {
       // Only the last line feed is cut off: without references, the line "References: " ends with its space.
-      const lines = formatNarInfo({ ...value, extraFields: [] }).slice(0, -1).split('\n');
+      const lines = formatNarInfo({ ...value, extraFields: [] })
+        .slice(0, -1)
+        .split('\n');
       return fc.shuffledSubarray(lines, { minLength: lines.length }).map((order) => [lines, order] as const);
     });
     fc.assert(

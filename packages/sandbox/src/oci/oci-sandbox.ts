@@ -2,15 +2,18 @@ import type { ChildProcess } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import { abortable } from './abortable.ts';
-import type { SandboxCgroup } from './cgroup.ts';
-import { checkProgram } from './closure.ts';
-import { FolderWatch } from './folder-watch.ts';
-import { readLogs } from './log-reader.ts';
-import { executableOf, isAlive, signalGroup, signalProcess, untilGone } from './process-identity.ts';
-import { SandboxError } from './sandbox-error.ts';
+import { abortable } from '../abortable.ts';
+import type { SandboxCgroup } from '../cgroup/cgroup.ts';
+import { checkProgram } from '../bundle/closure.ts';
+import { FolderWatch } from '../supervisor/folder-watch.ts';
+import { readLogs } from '../logs/log-reader.ts';
+import { executableOf, isAlive, signalGroup, signalProcess, untilGone } from '../supervisor/process-identity.ts';
+import type { Networks } from '../network/networks.ts';
+import { SandboxError } from '../sandbox-error.ts';
 import type { SandboxFiles } from './sandbox-files.ts';
 import type {
+  ExecResult,
+  ExecSpec,
   Exit,
   LogEntry,
   LogOptions,
@@ -20,10 +23,10 @@ import type {
   SandboxSpec,
   StopOptions,
   Usage,
-} from './sandbox.ts';
+} from '../sandbox.ts';
 import { startFailure } from './start-failure.ts';
-import { spawnSupervisor } from './supervisor.ts';
-import { isPrivateFileName } from './validate-spec.ts';
+import { spawnSupervisor } from '../supervisor/supervisor.ts';
+import { isPrivateFileName } from '../validate-spec.ts';
 
 const DEFAULT_GRACE_MS = 10_000;
 const KILL_GRACE_MS = 2000;
@@ -44,6 +47,7 @@ export interface OciSandboxOptions {
   record: SandboxRecord;
   files: SandboxFiles;
   cgroup: SandboxCgroup;
+  networks: Networks;
   /** Absent for a sandbox that was started before. */
   start?: StartInput;
   /** Called once, when this object is of no more use. */
@@ -55,6 +59,7 @@ export class OciSandbox implements Sandbox {
   readonly record: SandboxRecord;
   readonly #files: SandboxFiles;
   readonly #cgroup: SandboxCgroup;
+  readonly #networks: Networks;
   readonly #onReleased: () => void;
   readonly #watch: FolderWatch;
   readonly #exited = Promise.withResolvers<Exit>();
@@ -68,10 +73,11 @@ export class OciSandbox implements Sandbox {
   /** Waits for the exit; runs from the start on, and ends when the object is released. */
   #watching: Promise<void> | undefined;
 
-  constructor({ record, files, cgroup, start, onReleased }: OciSandboxOptions) {
+  constructor({ record, files, cgroup, networks, start, onReleased }: OciSandboxOptions) {
     this.record = record;
     this.#files = files;
     this.#cgroup = cgroup;
+    this.#networks = networks;
     this.#toStart = start;
     this.#onReleased = onReleased;
     this.#watch = new FolderWatch(files.folder);
@@ -133,6 +139,14 @@ export class OciSandbox implements Sandbox {
 
   async usage(): Promise<Usage> {
     return this.#cgroup.usage();
+  }
+
+  async addresses(): Promise<readonly string[]> {
+    return (await this.#networks.find(this.id))?.addresses ?? [];
+  }
+
+  async exec(_spec: ExecSpec): Promise<ExecResult> {
+    throw new SandboxError('SANDBOX_EXEC_FAILED', `Cannot run a command in the sandbox "${this.id}": not built yet`);
   }
 
   async replaceFile(name: string, content: string): Promise<boolean> {
@@ -298,6 +312,7 @@ export class OciSandbox implements Sandbox {
 
   async #removeAll(): Promise<void> {
     await this.#cgroup.remove();
+    await this.#networks.detach(this.id);
     await this.#files.remove();
     this.#toStart = undefined;
     this.#removed = true;

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CgroupLayout, Controller, Hierarchy } from './cgroup-layout.ts';
 import { limitWrites } from './cgroup-limits.ts';
-import { hasErrno } from './file-errors.ts';
-import { SandboxError } from './sandbox-error.ts';
-import type { Resources, Usage } from './sandbox.ts';
+import { hasErrno } from '../file-errors.ts';
+import { SandboxError } from '../sandbox-error.ts';
+import type { Resources, Usage } from '../sandbox.ts';
 
 /** Name of the cgroup that holds everything of ours. */
 const PARENT = 'nex-nix';

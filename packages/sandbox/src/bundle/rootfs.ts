@@ -1,9 +1,9 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
-import { lchown, lstat, readFile, readlink, symlink } from 'node:fs/promises';
+import { lchown, lstat, readlink, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { hasErrno } from './file-errors.ts';
-import { SandboxError } from './sandbox-error.ts';
-import type { ClosurePath, SandboxSpec } from './sandbox.ts';
+import { hasErrno } from '../file-errors.ts';
+import { SandboxError } from '../sandbox-error.ts';
+import type { ClosurePath, SandboxSpec } from '../sandbox.ts';
 
 /** Folders of the root, parents first; but for `/etc` and `/nix` something is mounted on or in them. */
 const FOLDERS = ['', 'dev', 'etc', 'nix', 'nix/store', 'proc', 'tmp'];
@@ -18,18 +18,18 @@ export interface InsideUser {
  * Writes the root file system of a sandbox: folders to mount on, `/etc`, and in `/nix/store` the store paths that are
  * symbolic links, since a mount would follow those through this machine's folders.
  *
- * @param ids `user`: the program's, inside. `rootId`: what the root user inside is outside.
+ * @param ids `user`: the program's, inside. `rootId`: what the root user inside is outside. `resolvConf`: text of its file.
  * @returns The closure's other paths, which are to be mounted.
  * @throws SandboxError SANDBOX_SOURCE_NOT_FOUND
  */
 export async function writeRootfs(
   rootfs: string,
   spec: SandboxSpec,
-  ids: { user: InsideUser; rootId: number },
+  { resolvConf, ...ids }: { user: InsideUser; rootId: number; resolvConf: string },
 ): Promise<ClosurePath[]> {
   const { privateFolder } = spec;
   const mountPoints = privateFolder === undefined ? [] : ['run', privateFolder.path.slice(1)];
-  writeSkeleton(rootfs, [...FOLDERS, ...mountPoints], await etcFiles(spec, ids.user));
+  writeSkeleton(rootfs, [...FOLDERS, ...mountPoints], etcFiles(spec, ids.user, resolvConf));
   const links = await Promise.all(spec.closure.map((path) => writeIfLink(rootfs, path, ids.rootId)));
   return spec.closure.filter((_, index) => !links[index]);
 }
@@ -71,22 +71,14 @@ async function lstatSource(storePath: string, source: string) {
   }
 }
 
-async function etcFiles({ id, network }: SandboxSpec, { uid, gid }: InsideUser): Promise<[string, string][]> {
+function etcFiles({ id, hosts = {} }: SandboxSpec, { uid, gid }: InsideUser, resolvConf: string): [string, string][] {
+  const named = Object.entries(hosts).map(([address, names]) => `${address} ${names.join(' ')}\n`);
   return [
     ['passwd', `nex:x:${uid}:${gid}::/tmp:/bin/false\nnobody:x:65534:65534::/:/bin/false\n`],
     ['group', `nex:x:${gid}:\nnogroup:x:65534:\n`],
-    ['hosts', `127.0.0.1 localhost ${id}\n::1 localhost\n`],
+    ['hosts', `127.0.0.1 localhost ${id}\n::1 localhost\n${named.join('')}`],
     // glibc asks DNS before /etc/hosts when there is no such file.
     ['nsswitch.conf', 'passwd: files\ngroup: files\nhosts: files dns\n'],
-    ['resolv.conf', network === 'host' ? await hostResolvConf() : ''],
+    ['resolv.conf', resolvConf],
   ];
-}
-
-async function hostResolvConf(): Promise<string> {
-  try {
-    return await readFile('/etc/resolv.conf', 'utf8');
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return '';
-    throw error;
-  }
 }

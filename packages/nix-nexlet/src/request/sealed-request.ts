@@ -4,9 +4,9 @@ import {
   sealEnvironment,
   type StartWorkloadRequest,
 } from '@nex-nix/protocol';
-import type { XKey } from './nexlet-key.ts';
-import { NixNexletError } from './nix-nexlet-error.ts';
-import { checkVariables } from './start-request.ts';
+import type { XKey } from '../nexlet-key.ts';
+import { NixNexletError } from '../nix-nexlet-error.ts';
+import { checkVariables } from './workload-plan.ts';
 
 /**
  * Opens what a start request has sealed for this nexlet; nothing sealed is an empty environment. Errors name variables,

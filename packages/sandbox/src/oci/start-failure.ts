@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
-import { SandboxError } from './sandbox-error.ts';
+import { SandboxError } from '../sandbox-error.ts';
 import type { SandboxFiles } from './sandbox-files.ts';
-import type { Exit, SandboxSpec } from './sandbox.ts';
+import type { Exit, SandboxSpec } from '../sandbox.ts';
 
 /** What is known of a start that failed. */
 export interface StartEvidence {

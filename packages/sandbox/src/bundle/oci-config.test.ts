@@ -16,6 +16,7 @@ const INPUT: OciConfigInput = {
   },
   mounts: [{ storePath: STORE_PATH, source: '/s' }],
   user: { uid: 1000, gid: 1000 },
+  networkNamespace: undefined,
   hostIds: { root: 5, user: 6 },
   maxFiles: 100,
   oomScoreAdj: 500,
@@ -26,7 +27,7 @@ const types = (input: OciConfigInput) => ociConfig(input).linux.namespaces.map((
 
 describe('ociConfig()', () => {
   it('isolates everything; the network unless it is the machine’s', () => {
-    expect(types(INPUT)).toEqual(['pid', 'mount', 'ipc', 'uts', 'cgroup', 'network', 'user']);
+    expect(types(INPUT)).toEqual(['pid', 'mount', 'ipc', 'uts', 'cgroup', 'user', 'network']);
     expect(types({ ...INPUT, spec: { ...INPUT.spec, network: 'host' } })).not.toContain('network');
   });
 

@@ -1,7 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import { abortable } from './abortable.ts';
-import { hasErrno } from './file-errors.ts';
-import type { LogEntry, LogOptions, LogPosition } from './sandbox.ts';
+import { abortable } from '../abortable.ts';
+import { hasErrno } from '../file-errors.ts';
+import type { LogEntry, LogOptions, LogPosition } from '../sandbox.ts';
 
 /** Longer lines are handed out in pieces of this size. */
 export const MAX_LINE_BYTES = 64 * 1024;

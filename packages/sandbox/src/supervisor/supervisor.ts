@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { open } from 'node:fs/promises';
-import type { SandboxCgroup } from './cgroup.ts';
-import { pidsLimit } from './cgroup-limits.ts';
-import type { SandboxFiles } from './sandbox-files.ts';
+import type { SandboxCgroup } from '../cgroup/cgroup.ts';
+import { pidsLimit } from '../cgroup/cgroup-limits.ts';
+import type { SandboxFiles } from '../oci/sandbox-files.ts';
 
 /**
  * Runs one sandbox and outlives whoever started it. Arguments: folder, id, OCI runtime, version 2 mount to hide (or

@@ -1,5 +1,5 @@
 import type { Controller, Hierarchy } from './cgroup-layout.ts';
-import type { Resources } from './sandbox.ts';
+import type { Resources } from '../sandbox.ts';
 
 const CPU_PERIOD_MICROS = 100_000;
 

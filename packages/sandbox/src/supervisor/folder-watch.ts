@@ -1,6 +1,6 @@
 import { type FSWatcher, watch } from 'node:fs';
-import { hasErrno } from './file-errors.ts';
-import { Pulse } from './pulse.ts';
+import { hasErrno } from '../file-errors.ts';
+import { Pulse } from '../pulse.ts';
 
 const SAFETY_INTERVAL_MS = 5000;
 const POLL_INTERVAL_MS = 250;

@@ -3,7 +3,7 @@ import { access, lstat, readdir, readlink } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { splitStorePath, type StorePath, storePathName } from '@nex-nix/nix';
 import { interpreterOf } from './interpreter.ts';
-import { NixNexletError } from './nix-nexlet-error.ts';
+import { NixNexletError } from '../nix-nexlet-error.ts';
 
 /** Where store paths lie on this machine. */
 export interface StoreView {

@@ -1,22 +1,23 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { prepareCgroups, removeEmptyParents, SandboxCgroup } from './cgroup.ts';
-import type { Hierarchy } from './cgroup-layout.ts';
-import { unsupportedLimits } from './cgroup-limits.ts';
-import { findExecutable } from './find-executable.ts';
-import { inspectMachine, type Machine } from './machine.ts';
-import { ociConfig } from './oci-config.ts';
+import { prepareCgroups, removeEmptyParents, SandboxCgroup } from '../cgroup/cgroup.ts';
+import type { Hierarchy } from '../cgroup/cgroup-layout.ts';
+import { unsupportedLimits } from '../cgroup/cgroup-limits.ts';
+import { findExecutable } from '../find-executable.ts';
+import { inspectMachine, type Machine } from '../machine.ts';
+import { ociConfig } from '../bundle/oci-config.ts';
 import { ociRequirements } from './oci-requirements.ts';
 import { OciSandbox, type StartInput } from './oci-sandbox.ts';
-import { isAlive, untilGone } from './process-identity.ts';
-import { writeRootfs } from './rootfs.ts';
-import { SandboxError } from './sandbox-error.ts';
+import { isAlive, untilGone } from '../supervisor/process-identity.ts';
+import { writeRootfs } from '../bundle/rootfs.ts';
+import { Networks } from '../network/networks.ts';
+import { SandboxError } from '../sandbox-error.ts';
 import { parseRecord, removeHalfFolders, SandboxFiles } from './sandbox-files.ts';
-import type { Requirement, Runtime, Sandbox, SandboxRecord, SandboxSpec } from './sandbox.ts';
-import { startedHook } from './supervisor.ts';
-import { allocateIds } from './user-ids.ts';
-import { isSandboxId, validateSpec } from './validate-spec.ts';
+import type { Requirement, Runtime, Sandbox, SandboxRecord, SandboxSpec } from '../sandbox.ts';
+import { startedHook } from '../supervisor/supervisor.ts';
+import { allocateIds } from '../bundle/user-ids.ts';
+import { isSandboxId, validateSpec } from '../validate-spec.ts';
 
 /** Name of the program's user and group inside. */
 const INSIDE_ID = 1000;
@@ -39,6 +40,7 @@ export class OciRuntime implements Runtime {
   readonly #machine: Machine;
   /** Not everybody may pass through the folders that lead to the state folder. */
   readonly #closed: boolean;
+  readonly #networks = new Networks();
   readonly #held = new Map<string, OciSandbox>();
   /** Ids that a `create()` or `adopt()` is busy with. */
   readonly #busy = new Set<string>();
@@ -95,6 +97,7 @@ export class OciRuntime implements Runtime {
       const cgroup = new SandboxCgroup(this.#machine.cgroups.hierarchies, wanted.id);
       if ((await files.supervisor()) === undefined && (await files.exit()) === undefined) {
         await cgroup.remove();
+        await this.#networks.detach(wanted.id);
         await files.remove();
         return undefined;
       }
@@ -163,6 +166,7 @@ export class OciRuntime implements Runtime {
     // Without a folder they are those of another state folder. With one, they have lost their supervisor.
     if (processes.length > 0 && supervisor === undefined) throw taken(id);
     await cgroup.remove();
+    await this.#networks.detach(id);
     await files.remove();
   }
 
@@ -178,7 +182,9 @@ export class OciRuntime implements Runtime {
     const record: SandboxRecord = { version: 1, runtime: 'oci', id: spec.id, instance: randomUUID(), created };
     try {
       await files.make(record);
-      const mounts = await writeRootfs(files.rootfs, spec, { user, rootId: userNamespaces ? hostIds.root : 0 });
+      const { namespace: networkNamespace, resolvConf } = await this.#networks.attach(spec);
+      const rootId = userNamespaces ? hostIds.root : 0;
+      const mounts = await writeRootfs(files.rootfs, spec, { user, rootId, resolvConf });
       const { privateFolder } = spec;
       if (privateFolder !== undefined) await files.makePrivate(privateFolder.files, hostIds.user);
       const config = ociConfig({
@@ -186,6 +192,7 @@ export class OciRuntime implements Runtime {
         mounts,
         privateSource: files.privateFolder,
         user,
+        networkNamespace,
         hostIds: userNamespaces ? hostIds : undefined,
         maxFiles,
         oomScoreAdj,
@@ -206,6 +213,7 @@ export class OciRuntime implements Runtime {
         },
       });
     } catch (error) {
+      await this.#networks.detach(spec.id);
       await files.remove();
       throw error;
     }
@@ -215,6 +223,7 @@ export class OciRuntime implements Runtime {
     const sandbox = new OciSandbox({
       record,
       ...parts,
+      networks: this.#networks,
       onReleased: () => {
         if (this.#held.get(record.id) === sandbox) this.#held.delete(record.id);
       },

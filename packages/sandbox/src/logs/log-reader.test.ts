@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { tempDir } from '@nex-nix/test-kit';
 import { describe, expect, it } from 'vitest';
 import { MAX_LINE_BYTES, readLogs } from './log-reader.ts';
-import { Pulse } from './pulse.ts';
-import type { LogEntry, LogPosition } from './sandbox.ts';
+import { Pulse } from '../pulse.ts';
+import type { LogEntry, LogPosition } from '../sandbox.ts';
 
 const START: LogPosition = { stdout: 0, stderr: 0 };
 

@@ -1,6 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { hasErrno } from './file-errors.ts';
+import { hasErrno } from '../file-errors.ts';
 
 /** A process, told from any later one of the same number. */
 export interface ProcessIdentity {

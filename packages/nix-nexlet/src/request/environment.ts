@@ -1,6 +1,6 @@
 import { inboxPrefix, type NatsConnectionData, type StartWorkloadRequest } from '@nex-nix/protocol';
 import { CREDENTIALS_PATH, credentialsFolder } from './credentials-file.ts';
-import type { WorkloadPlan } from './start-request.ts';
+import type { WorkloadPlan } from './workload-plan.ts';
 
 export interface EnvironmentInput {
   readonly request: StartWorkloadRequest;

@@ -1,6 +1,6 @@
 import { seccompProfile } from './seccomp.ts';
 import type { InsideUser } from './rootfs.ts';
-import type { ClosurePath, SandboxSpec } from './sandbox.ts';
+import type { ClosurePath, SandboxSpec } from '../sandbox.ts';
 import type { HostIds } from './user-ids.ts';
 
 const DEFAULT_TMP_BYTES = 64 * 1024 * 1024;
@@ -29,6 +29,8 @@ export interface OciConfigInput {
   /** The closure's paths that are mounted. */
   mounts: readonly ClosurePath[];
   user: InsideUser;
+  /** File of the network namespace to join; undefined: as the spec's network says. */
+  networkNamespace: string | undefined;
   /** Ids outside; undefined where there is no user namespace to map them in. */
   hostIds: HostIds | undefined;
   /** Highest number of open files. */
@@ -44,10 +46,9 @@ export interface OciConfigInput {
 
 /** The `config.json` of a bundle (OCI runtime-spec 1.0.2), its root file system in `rootfs` beside it. */
 export function ociConfig(input: OciConfigInput) {
-  const { spec, mounts, user, hostIds, maxFiles, oomScoreAdj, onStarted, arch } = input;
+  const { spec, mounts, user, networkNamespace, hostIds, maxFiles, oomScoreAdj, onStarted, arch } = input;
   const mapping = hostIds === undefined ? undefined : idMapping(user, hostIds);
   const namespaces = ['pid', 'mount', 'ipc', 'uts', 'cgroup'];
-  if (spec.network === 'none') namespaces.push('network');
   if (mapping !== undefined) namespaces.push('user');
   return {
     ociVersion: '1.0.2',
@@ -80,13 +81,18 @@ export function ociConfig(input: OciConfigInput) {
     ],
     hooks: { poststart: [onStarted] },
     linux: {
-      namespaces: namespaces.map((type) => ({ type })),
+      namespaces: [...namespaces.map((type) => ({ type })), ...networkOf(spec, networkNamespace)],
       ...(mapping === undefined ? {} : mapping),
       maskedPaths: MASKED_PATHS,
       readonlyPaths: READONLY_PATHS,
       seccomp: seccompProfile(arch),
     },
   };
+}
+
+function networkOf({ network }: SandboxSpec, path: string | undefined): { type: string; path?: string }[] {
+  if (network === 'host') return [];
+  return [{ type: 'network', ...(path === undefined ? {} : { path }) }];
 }
 
 function systemMounts(tmpBytes: number) {

@@ -2,7 +2,7 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promise
 import { join } from 'node:path';
 import { StartWorkloadRequest } from '@nex-nix/protocol';
 import type { LogPosition, SandboxRecord } from '@nex-nix/sandbox';
-import { NixNexletError } from './nix-nexlet-error.ts';
+import { NixNexletError } from '../nix-nexlet-error.ts';
 import type { WorkloadEnd } from './workload-end.ts';
 
 /**

@@ -1,8 +1,8 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { findExecutable } from './find-executable.ts';
-import type { Machine } from './machine.ts';
-import type { Requirement } from './sandbox.ts';
+import { findExecutable } from '../find-executable.ts';
+import type { Machine } from '../machine.ts';
+import type { Requirement } from '../sandbox.ts';
 
 const run = promisify(execFile);
 

@@ -1,35 +1,15 @@
 import { toPublicError } from '@nex-nix/errors';
-import type { Feeds, Logger } from '@nex-nix/nexlet';
 import type { NatsConnectionData, StartWorkloadRequest, WorkloadState, WorkloadSummary } from '@nex-nix/protocol';
 import type { LogPosition, Sandbox } from '@nex-nix/sandbox';
-import type { Tenant } from './bid-terms.ts';
-import { CREDENTIALS_FILE, formatCredentials } from './credentials-file.ts';
+import type { Tenant } from '../bid-terms.ts';
+import { CREDENTIALS_FILE, formatCredentials } from '../request/credentials-file.ts';
 import { Delivery } from './delivery.ts';
 import { followLogs, START_OF_LOGS } from './follow-logs.ts';
-import { NixNexletError } from './nix-nexlet-error.ts';
-import type { WorkloadPlan } from './start-request.ts';
+import { NixNexletError } from '../nix-nexlet-error.ts';
+import type { ManagedWorkload, WorkloadParts } from './managed-workload.ts';
 import { endOf, exitOf, isLost, type WorkloadEnd } from './workload-end.ts';
 import { tellStarted, tellStopped } from './workload-news.ts';
-import type { WorkloadRecord, WorkloadRecords } from './workload-record.ts';
-
-export interface WorkloadParts {
-  readonly id: string;
-  readonly request: StartWorkloadRequest;
-  readonly plan: WorkloadPlan;
-  readonly records: WorkloadRecords;
-  readonly feeds: Feeds;
-  readonly logger: Logger;
-  /** Keeps its closure in the node's store until it is disposed of. */
-  readonly hold: () => Disposable;
-}
-
-/** What it takes to start a workload, in two steps: the first decides whether the request is accepted. */
-export interface Launch<T> {
-  /** A rejection refuses the workload. */
-  accept: (signal: AbortSignal) => Promise<T>;
-  /** Makes its sandbox. */
-  prepare: (accepted: T, signal: AbortSignal) => Promise<Sandbox>;
-}
+import type { WorkloadRecord } from './workload-record.ts';
 
 /**
  * One workload from its start request to the end of its sandbox. States: `starting` → `running` → `stopped` or `error`,
@@ -38,7 +18,7 @@ export interface Launch<T> {
  * Its record is on disk from before its sandbox starts, so that whatever a killed node leaves running is known to the
  * next one; and after its end, so that what has run is not taken for what never did.
  */
-export class Workload {
+export class Workload implements ManagedWorkload {
   readonly id: string;
   readonly request: StartWorkloadRequest;
   readonly #parts: WorkloadParts;
@@ -116,23 +96,25 @@ export class Workload {
   }
 
   /** Resolves when the request is accepted; the rest happens in the background. */
-  async launch<T>({ accept, prepare }: Launch<T>): Promise<void> {
+  async launch(credentials: NatsConnectionData): Promise<void> {
     const { signal } = this.#abort;
-    let accepted: T;
+    const { image, runtime, records, onAccepted } = this.#parts;
     try {
-      accepted = await accept(signal);
+      await image.accept(signal);
       signal.throwIfAborted();
     } catch (error) {
       this.#state = 'stopped';
       this.#begun.resolve();
       throw error;
     }
+    onAccepted();
     this.#run = this.#guard(async () => {
-      const sandbox = await prepare(accepted, signal);
+      await image.realise(signal);
+      const sandbox = await runtime.create(await image.spec(credentials));
       this.#sandbox = sandbox;
       try {
         signal.throwIfAborted();
-        await this.#parts.records.save(this.#record(sandbox, undefined));
+        await records.save(this.#record(sandbox, undefined));
         await sandbox.start({ signal });
       } catch (error) {
         await sandbox.remove();

@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { chmod, chown, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { join } from 'node:path';
-import { hasErrno } from './file-errors.ts';
-import { parseIdentity, type ProcessIdentity } from './process-identity.ts';
-import { isSandboxId } from './validate-spec.ts';
-import type { Exit, SandboxRecord } from './sandbox.ts';
+import { hasErrno } from '../file-errors.ts';
+import { parseIdentity, type ProcessIdentity } from '../supervisor/process-identity.ts';
+import { isSandboxId } from '../validate-spec.ts';
+import type { Exit, SandboxRecord } from '../sandbox.ts';
 
 const RECORD = 'sandbox.json';
 

@@ -1,9 +1,9 @@
 import type { Stats } from 'node:fs';
 import { lstat, readlink } from 'node:fs/promises';
 import { join, posix } from 'node:path';
-import { hasErrno } from './file-errors.ts';
-import { SandboxError } from './sandbox-error.ts';
-import type { ClosurePath, SandboxSpec } from './sandbox.ts';
+import { hasErrno } from '../file-errors.ts';
+import { SandboxError } from '../sandbox-error.ts';
+import type { ClosurePath, SandboxSpec } from '../sandbox.ts';
 
 /** As many as the kernel follows (MAXSYMLINKS). */
 const MAX_LINKS = 40;
