@@ -8,6 +8,8 @@ import { runToEnd } from './run.mjs';
 export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 /** Where tools are that PATH often lacks: those of administrators, those of a Nix installed a moment ago. */
 export const MORE_FOLDERS = ['/usr/local/sbin', '/usr/sbin', '/sbin', '/nix/var/nix/profiles/default/bin'];
+/** Where Debian has the network plugins: not for PATH, as the name of one is that of a command. */
+const PLUGIN_FOLDERS = ['/usr/lib/cni'];
 
 /** Every system tool the project may need: the command looked for, its Debian package, its attribute in nixpkgs. */
 const TOOLS = {
@@ -16,6 +18,10 @@ const TOOLS = {
   nix: { debian: 'nix-bin', nixpkgs: 'nix' },
   patchelf: { debian: 'patchelf', nixpkgs: 'patchelf' },
   busybox: { debian: 'busybox-static', nixpkgs: 'pkgsStatic.busybox' },
+  ip: { debian: 'iproute2', nixpkgs: 'iproute2' },
+  iptables: { debian: 'iptables', nixpkgs: 'iptables' },
+  // One of the network plugins, the others come with it.
+  portmap: { debian: 'containernetworking-plugins', nixpkgs: 'cni-plugins' },
 };
 
 /** Installs the tools that are not on PATH; returns folders to put on PATH for those that do not land there by themselves. */
@@ -123,7 +129,7 @@ export function run(command, args, options) {
 }
 
 export function find(command) {
-  for (const folder of (process.env.PATH ?? '').split(delimiter).concat(MORE_FOLDERS)) {
+  for (const folder of (process.env.PATH ?? '').split(delimiter).concat(MORE_FOLDERS, PLUGIN_FOLDERS)) {
     if (folder === '') continue;
     try {
       accessSync(join(folder, command), constants.X_OK);

@@ -9,11 +9,14 @@ export const TEST_TOOLS = process.env['NEX_TEST_TOOLS'] ?? join(homedir(), '.cac
 /** Whether tests run on the newest nats-server instead of the system's own: set for a second run of those that talk to it most. */
 const NEWEST_NATS = process.env['NEX_NATS_SERVER'] === 'newest';
 
-/** Absolute path of an executable on PATH, in the sbin folders, which PATH often lacks, or among the test tools; or undefined. */
+/** Folders that PATH often lacks: those of administrators, and that of the network plugins in Debian. */
+const MORE_FOLDERS = ['/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/lib/cni'];
+
+/** Absolute path of an executable on PATH, in folders that PATH often lacks, or among the test tools; or undefined. */
 export function findTool(name: string): string | undefined {
   if (NEWEST_NATS && name === 'nats-server') return firstExecutable([join(TEST_TOOLS, 'nats-newest/bin')], name);
   const path = (process.env['PATH'] ?? '').split(delimiter);
-  return firstExecutable(path.concat('/usr/local/sbin', '/usr/sbin', '/sbin', join(TEST_TOOLS, 'bin')), name);
+  return firstExecutable(path.concat(MORE_FOLDERS, join(TEST_TOOLS, 'bin')), name);
 }
 
 function firstExecutable(folders: readonly string[], name: string): string | undefined {
