@@ -10,7 +10,10 @@ import { cliRows } from './rows/cli.ts';
 import { mainRows } from './rows/main.ts';
 import { nixRows } from './rows/nix.ts';
 import { nodeRows } from './rows/node.ts';
+import { ociFunctionRows } from './rows/oci-function.ts';
+import { ociManyRows } from './rows/oci-many.ts';
 import { nixPullRows } from './rows/nix-pull.ts';
+import { ociStartRows } from './rows/oci-start.ts';
 
 const ROWS: readonly Row[] = [
   ...mainRows,
@@ -21,6 +24,9 @@ const ROWS: readonly Row[] = [
   ...cacheHttpRows,
   ...cacheManyRows,
   ...nodeRows,
+  ...ociStartRows,
+  ...ociFunctionRows,
+  ...ociManyRows,
 ];
 
 const { values } = parseArgs({ options: { only: { type: 'string', default: '' }, json: { type: 'string' } } });

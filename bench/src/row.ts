@@ -2,7 +2,7 @@
 export interface Row {
   readonly id: string;
   readonly what: string;
-  readonly unit: 'ms' | 's' | 'MiB' | 'bytes';
+  readonly unit: 'ms' | 's' | 'MiB' | 'bytes' | '%';
   /** What it is measured against in the same run; absent: `wanted` bounds the value itself. */
   readonly peer?: string;
   /** Upper bound on value / peerValue, or on the value where there is no peer. */

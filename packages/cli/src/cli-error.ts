@@ -27,6 +27,10 @@ const KINDS = {
   CLI_KEY_INVALID: 'usage',
   /** This machine lacks something that a node needs. */
   CLI_MACHINE_UNFIT: 'failed',
+  /** A node runs on that state folder, or somebody cleans up there. */
+  CLI_STATE_FOLDER_IN_USE: 'refused',
+  /** There is no such state folder. */
+  CLI_STATE_FOLDER_NOT_FOUND: 'not-found',
   /** There is no pin of that name in the cache. */
   CLI_PIN_NOT_FOUND: 'not-found',
   /** The cache does not have that store path, or there is no such file in it. */

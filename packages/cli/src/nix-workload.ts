@@ -2,8 +2,15 @@ import type { PathInfo, StorePath } from '@nex-nix/nix';
 import type { Lifecycle, PlacementStrategy, WorkloadToPlace } from '@nex-nix/protocol';
 import { type Command, Option } from 'commander';
 import type { Context } from './context.ts';
-import { parseTags, positive } from './parse.ts';
-import { parseBytes } from './units.ts';
+import { parseTags } from './parse.ts';
+import {
+  checkRunRequestOptions,
+  lifecycleOf,
+  mergeRunRequest,
+  needsOf,
+  runRequestOf,
+} from './run-request/run-request.ts';
+import { addRunRequestOptions, type RunRequestOptions } from './run-request/run-request-options.ts';
 
 /** What decides where a workload goes, and how long the command stays with it. */
 export interface PlacementOptions {
@@ -15,15 +22,12 @@ export interface PlacementOptions {
 }
 
 /** What is to run of a store path, and how. */
-export interface NixOptions extends PlacementOptions {
+export interface NixOptions extends PlacementOptions, RunRequestOptions {
   name?: string;
   program?: string;
   argv?: string[];
-  lifecycle: Lifecycle;
-  network?: string;
-  memory?: string;
-  cpus?: number;
-  pids?: number;
+  /** Default: service, or function with triggers. */
+  lifecycle?: Lifecycle;
 }
 
 /** Adds {@link PlacementOptions} to a command. */
@@ -49,19 +53,9 @@ export function addNixOptions(command: Command): Command {
     .option('--program <path>', 'program below the store path; default: the only one in bin/')
     .option('--argv <argument>', 'argument of the program; may be repeated', collect)
     .addOption(
-      new Option('--lifecycle <lifecycle>', 'how it lives').choices(['service', 'job', 'function']).default('service'),
-    )
-    .addOption(
-      new Option('--network <network>', "network of the sandbox; default: the node's").choices(['host', 'none']),
-    )
-    .option('--memory <size>', "memory limit, for example 256MiB; default: the node's", checkSize)
-    .option('--cpus <count>', "processors' worth of time; default: the node's", positive('a number of processors'))
-    .option(
-      '--pids <count>',
-      "limit of processes and threads; default: the node's",
-      positive('a number of processes', { whole: true }),
+      new Option('--lifecycle <lifecycle>', 'how it lives; default: service').choices(['service', 'job', 'function']),
     );
-  return addPlacementOptions(command);
+  return addPlacementOptions(addRunRequestOptions(command));
 }
 
 /** A store path, perhaps a file below it, what to call it, and its closure. */
@@ -78,22 +72,17 @@ export function nixWorkload(
   options: NixOptions,
   environment: Readonly<Record<string, string>>,
 ): WorkloadToPlace {
-  const { program = target.subPath || undefined, argv = [], network, memory, cpus, pids } = options;
+  const { program = target.subPath || undefined, argv = [], lifecycle } = options;
+  checkRunRequestOptions(options, { type: 'nix', lifecycle });
+  const path = { store_path: target.storePath, argv, ...(program === undefined ? {} : { program }) };
+  const runRequest = mergeRunRequest(path, runRequestOf(options));
   return {
     name: options.name ?? target.name,
     type: 'nix',
-    lifecycle: options.lifecycle,
-    runRequest: {
-      store_path: target.storePath,
-      argv,
-      resources: defined({ memory, cpus, pids }),
-      ...defined({ program, network }),
-    },
+    lifecycle: lifecycle ?? lifecycleOf(runRequest),
+    runRequest,
     ...placement(options, environment),
-    needs: {
-      ...defined({ memory: memory === undefined ? undefined : parseBytes(memory), cpus }),
-      closure: largestOf(target.closure),
-    },
+    needs: { ...needsOf(runRequest), closure: largestOf(target.closure) },
   };
 }
 
@@ -125,19 +114,10 @@ function largestOf(closure: readonly PathInfo[]): Record<string, number> {
   );
 }
 
-function checkSize(text: string): string {
-  parseBytes(text);
-  return text;
-}
-
 /** Says to people which node took a workload. */
 export function sayAccepted(context: Context, name: string): (placed: { id: string; nodeId?: string }) => void {
   return ({ id, nodeId }) =>
     context.say(
       `🚀 Workload '${name}' accepted. You can now refer to this workload with ID: ${id} on node ${nodeId ?? 'unknown'}`,
     );
-}
-
-function defined<T extends object>(value: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(value).filter(([, entry]) => entry !== undefined)) as never;
 }

@@ -20,16 +20,20 @@ import {
 import { NixNexlet } from '@nex-nix/nix-nexlet';
 import { type EventTarget, startNode } from '@nex-nix/node';
 import { OciRuntime } from '@nex-nix/sandbox';
+import { bridgeNetwork, type BridgeOptions } from './bridge-options.ts';
 import { CliError } from './cli-error.ts';
 import { configuredNexlets } from './configured-nexlets.ts';
 import type { Context } from './context.ts';
 import { createLogger } from './logger.ts';
+import { type MetricsOptions, NodeMetrics } from './node-metrics.ts';
 import { chooseMinter, type MinterOptions } from './node-minter.ts';
 import { readSecretFile } from './secret-file.ts';
 import { showingLogs } from './shown-logs.ts';
+import { sandboxesIn, takeStateFolder } from './state-folder.ts';
 import { VERSION } from './version.ts';
+import { workloadDefaults, type WorkloadDefaultsOptions } from './workload-defaults.ts';
 
-export interface NodeDaemonOptions extends MinterOptions {
+export interface NodeDaemonOptions extends BridgeOptions, MetricsOptions, MinterOptions, WorkloadDefaultsOptions {
   nodeName?: string;
   nexus: string;
   tags?: Record<string, string>;
@@ -56,7 +60,6 @@ export interface NodeDaemonOptions extends MinterOptions {
 export async function runNodeDaemon(context: Context, options: NodeDaemonOptions): Promise<void> {
   const logger = createLogger(context.globals);
   const { stateDir } = options;
-  await mkdir(stateDir, { recursive: true, mode: 0o700 });
   await using stack = new AsyncDisposableStack();
   const stop = new AbortController();
 
@@ -66,8 +69,14 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
   const localNexlets = configuredNexlets(context.config('agents'));
   const minter = await chooseMinter(context, options, { logger, stack });
 
+  stack.use(await takeStateFolder(stateDir));
+  const metrics = stack.use(await NodeMetrics.start(options, logger));
   const runtime = stack.use(
-    await OciRuntime.open({ stateDir: join(stateDir, 'sandboxes'), allowUnlimited: options.allowUnlimited ?? false }),
+    await OciRuntime.open({
+      stateDir: sandboxesIn(stateDir),
+      allowUnlimited: options.allowUnlimited ?? false,
+      network: bridgeNetwork(options),
+    }),
   );
   await checkMachine(runtime);
   const nc = await context.connect({ daemon: true });
@@ -93,6 +102,8 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
     version: VERSION,
     logger: logger.child({ nexlet: 'nix' }),
     onClose: options.onShutdown,
+    onFetched: metrics.onFetched,
+    defaults: workloadDefaults(options),
   });
   const node = stack.use(
     await startNode(nc, {
@@ -117,6 +128,7 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
       signal: context.signal,
     }),
   );
+  metrics.add({ node, store, cacheService: service });
   if (options.controller) stack.use(runController(nc, { id: node.id, xkey: node.xkeyPair, logger }));
   logger.info(
     { id: node.id, name: options.nodeName ?? hostname(), nexus: options.nexus, version: VERSION },

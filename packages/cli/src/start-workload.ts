@@ -42,7 +42,8 @@ export async function startAndWait(
   const printed = lines === undefined ? undefined : printLines(context, lines, { ids: [started.id], withId: false });
   // Nodes of Go Nex need not send events; their nexlets answer a start when the workload runs.
   const hasEvents = started.nodeId !== undefined;
-  const outcome = hasEvents && (wait || follow) ? outcomeOf(events, started) : undefined;
+  const say = (text: string) => context.say(`Workload "${started.name}" [${started.id}] ${text}`);
+  const outcome = hasEvents && (wait || follow) ? outcomeOf(events, started, say) : undefined;
   if (outcome !== undefined) await untilRunning(outcome, { client, started, signal });
   if (printed === undefined || lines === undefined) return started;
   const ended = outcome === undefined ? await printed : await outcome.ended;
@@ -88,7 +89,7 @@ async function untilRunning(outcome: Outcome, { client, started, signal }: Watch
     if (event === undefined) {
       throw new CliError('CLI_INTERRUPTED', `Stopped waiting for ${which}; it goes on starting`);
     }
-    if (event.name === 'WORKLOADSTOPPED') throw failed(started, event.error);
+    if (event.name !== 'WORKLOADSTARTED') throw failed(started, event);
   } finally {
     clearTimeout(timer);
     seen.abort();
@@ -103,11 +104,14 @@ async function nextState({ client, started, signal }: Watched): Promise<Workload
       const { workloads } = await client.listWorkloads({ filter: [started.id], signal });
       const found = workloads.find(({ id }) => id === started.id);
       const isOver = found?.workload_state === 'stopped' && found.workload_lifecycle === 'job';
-      if (found?.workload_state === 'running' || isOver) return { name: 'WORKLOADSTARTED' };
+      const isUp = found?.workload_state === 'running' || found?.workload_state === 'warm';
+      const message = found?.metadata?.['reason'];
+      const error = message === undefined ? {} : { message };
+      if (isUp || isOver) return { name: 'WORKLOADSTARTED' };
       if (found?.workload_state === 'stopped' || found?.workload_state === 'error') {
-        const message = found.metadata?.['reason'];
-        return { name: 'WORKLOADSTOPPED', error: message === undefined ? {} : { message } };
+        return { name: 'WORKLOADSTOPPED', error };
       }
+      if (found?.metadata?.['crash_loop'] === 'true') return { name: 'WORKLOADCRASHLOOP', error };
       await delay(LIST_INTERVAL, undefined, { signal });
     } catch (error) {
       if (signal.aborted) break;
@@ -121,7 +125,7 @@ async function nextState({ client, started, signal }: Watched): Promise<Workload
 
 interface WorkloadEvent {
   readonly name: string;
-  /** In the body of WORKLOADSTOPPED, where the workload has failed. */
+  /** In the body of WORKLOADSTOPPED and WORKLOADCRASHLOOP, where the workload has failed. */
   readonly error?: { code?: string; message?: string };
 }
 
@@ -131,8 +135,8 @@ interface Outcome {
   readonly ended: Promise<WorkloadEvent | undefined>;
 }
 
-/** Reads events from now on, until the workload has ended. */
-function outcomeOf(events: AsyncIterable<FeedEvent>, { id }: PlacedWorkload): Outcome {
+/** Reads events from now on, until the workload has ended. `say`: told, as a text that goes on from its name, of failures on the way. */
+function outcomeOf(events: AsyncIterable<FeedEvent>, { id }: PlacedWorkload, say: (text: string) => void): Outcome {
   const started = Promise.withResolvers<WorkloadEvent | undefined>();
   const ended = Promise.withResolvers<WorkloadEvent | undefined>();
   const read = async (): Promise<void> => {
@@ -140,7 +144,9 @@ function outcomeOf(events: AsyncIterable<FeedEvent>, { id }: PlacedWorkload): Ou
       const body = content as { id?: string; error?: WorkloadEvent['error'] } | null;
       if (body?.id !== id) continue;
       const event = { name, ...(body.error === undefined ? {} : { error: body.error }) };
-      if (name === 'WORKLOADSTARTED') started.resolve(event);
+      // It may go on like that for ever.
+      if (name === 'WORKLOADSTARTED' || name === 'WORKLOADCRASHLOOP') started.resolve(event);
+      if (name === 'WORKLOADRESTARTING') say(`is started again: ${body.error?.message ?? 'it ended'}`);
       if (name === 'WORKLOADSTOPPED') return ended.resolve(event);
     }
     started.resolve(undefined);
@@ -155,10 +161,18 @@ function outcomeOf(events: AsyncIterable<FeedEvent>, { id }: PlacedWorkload): Ou
   return { started: started.promise, ended: ended.promise };
 }
 
-function failed({ name, id }: PlacedWorkload, error: WorkloadEvent['error']): CliError {
+function failed({ name, id }: PlacedWorkload, event: WorkloadEvent): CliError {
+  const which = `Workload "${name}" [${id}]`;
+  const message = event.error?.message;
+  if (event.name === 'WORKLOADCRASHLOOP') {
+    const why = message?.replace(/^crash loop: /, '') ?? 'it ends soon after each start';
+    return new CliError('CLI_WORKLOAD_FAILED', `${which} is in a crash loop, and goes on being started: ${why}`, {
+      hint: `nex logs ${id}, nex workload stop ${id}`,
+    });
+  }
   return new CliError(
     'CLI_WORKLOAD_FAILED',
-    `Workload "${name}" [${id}] did not start: ${error?.message ?? 'it ended at once, without an error'}`,
+    `${which} did not start: ${message ?? 'it ended at once, without an error'}`,
     { hint: `nex logs ${id}` },
   );
 }

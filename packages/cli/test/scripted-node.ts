@@ -28,6 +28,8 @@ export class ScriptedNode {
   readonly auctions: Json[] = [];
   readonly deployments: Json[] = [];
   readonly lameducks: Json[] = [];
+  /** What lists say of all workloads beside what they always do. */
+  metadata: Record<string, string> = {};
   /** Called after a deployment was answered. */
   onDeployed: ((id: string, request: Json) => void) | undefined;
   readonly #nc: NatsConnection;
@@ -158,7 +160,7 @@ export class ScriptedNode {
         type: 'object',
         properties: { environment: { type: 'object' }, ...sealed },
       }),
-      supported_lifecycles: ['service', 'job'],
+      supported_lifecycles: ['service', 'job', 'function'],
       xkey: this.#xkey.getPublicKey(),
       ...(this.#isOurs ? { node_id: this.id, node_name: this.name } : {}),
     };
@@ -184,7 +186,7 @@ export class ScriptedNode {
         name: request['name'],
         namespace: request['namespace'],
         metadata: this.#isOurs
-          ? { node_id: this.id, store_path: '/nix/store/x', exit_code: '3', reason: 'for a test' }
+          ? { node_id: this.id, store_path: '/nix/store/x', exit_code: '3', reason: 'for a test', ...this.metadata }
           : {},
         runtime: '--',
         start_time: '2026-05-01T10:01:00Z',

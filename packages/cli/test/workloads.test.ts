@@ -137,6 +137,49 @@ describeWith(['nats-server'], 'workloads', () => {
       expectFailure(await nexIn(`bad ${name}`, { Nexfile: text }, 'workload', 'start'), 2, pattern);
     });
 
+    it('puts options over the start request of a Nexfile, group by group, and says what nodes must have', async () => {
+      const request = {
+        ...(JSON.parse(REQUEST) as object),
+        resources: { memory: '1MiB', pids: 9 },
+        health: { tcp: 80 },
+      };
+      const Nexfile = JSON.stringify({ name: 'n', start_request: request });
+      const limits = ['--memory', '64MiB', '--expose', '8080', '--network', 'bridge', '--restart', 'on-failure:2'];
+      const run = await nexIn('options', { Nexfile }, 'workload', 'start', ...limits, '--health', 'http://:8080/up');
+      expect(run).toMatchObject({ code: 0, stderr: '' });
+      const [{ run_request: sent = '', ...deployment } = {}] = node.deployments;
+      expect(deployment).toMatchObject({ workload_lifecycle: 'service' });
+      expect(JSON.parse(String(sent))).toEqual({
+        ...request,
+        network: 'bridge',
+        expose_ports: [8080],
+        resources: { memory: '64MiB', pids: 9 },
+        restart: { policy: 'on-failure', max_retries: 2 },
+        health: { http: { port: 8080, path: '/up' } },
+      });
+      expect(node.auctions).toMatchObject([{ needs: { memory: 64 * 2 ** 20, ports: [8080] } }]);
+    });
+
+    it('makes a function of what has triggers', async () => {
+      await start('--trigger', 'images.*', '--concurrency', '2', '--function-timeout', '5s');
+      const [deployment] = node.deployments;
+      expect(deployment).toMatchObject({ workload_lifecycle: 'function' });
+      const request = JSON.parse(String(deployment?.['run_request'])) as object;
+      expect(request).toMatchObject({ triggers: ['images.*'], function: { concurrency: 2, timeout: '5s' } });
+    });
+
+    it('refuses what makes no sense before anybody is asked', async () => {
+      const refusals: [string[], RegExp][] = [
+        [['--health', '8080'], /Cannot take "8080" for a health check.*\nhint: +nats:SUBJECT, tcp:PORT/],
+        [['--type', 'native', '--memory', '1MiB'], /Cannot say how a workload of type "native" runs/],
+        [['--lifecycle', 'job', '--trigger', 'a'], /Cannot trigger a job/],
+      ];
+      for (const [args, message] of refusals) {
+        expectFailure(await nex('workload', 'start', '--name', 'x', '--start-request', '{}', ...args), 2, message);
+      }
+      expect(node.auctions).toEqual([]);
+    });
+
     it('comes back as soon as it is listed as running, where the nexlet sends no events', async () => {
       node.onDeployed = undefined;
       const { id } = await start();
@@ -155,6 +198,22 @@ describeWith(['nats-server'], 'workloads', () => {
       expect(await nex('workload', 'start', '--no-wait', '--name', 'web', '--start-request', REQUEST)).toMatchObject({
         code: 0,
       });
+    });
+
+    it('fails with the reason of a crash loop rather than waiting for what never runs', async () => {
+      const error = { code: 'UNHEALTHY', message: 'nobody listens' };
+      node.onDeployed = (id) => {
+        const body = { id, error, restarts: 3, next_start: '2026-05-01T10:00:00Z' };
+        node.event('system', 'WORKLOADRESTARTING', body);
+        node.event('system', 'WORKLOADCRASHLOOP', body);
+      };
+      const run = await nex('workload', 'start', '--name', 'web', '--start-request', REQUEST);
+      expectFailure(
+        run,
+        1,
+        /error: Workload "web" \[\w{22}\] is in a crash loop, and goes on being started: nobody listens\nhint: /,
+      );
+      expect(run.stderr).toMatch(/Workload "web" \[\w{22}\] is started again: nobody listens/);
     });
 
     it.each([
@@ -206,6 +265,14 @@ describeWith(['nats-server'], 'workloads', () => {
       ]) {
         expect(stdout).toContain(line);
       }
+      node.metadata = { restarts: '2', health: 'unhealthy', health_failure: 'refused', memory_bytes: '2097152' };
+      const usage = await nex('workload', 'info', 'web');
+      for (const line of ['Restarts: 2', 'Health: unhealthy: refused', 'Memory: 2.0 MiB']) {
+        expect(usage.stdout).toContain(line);
+      }
+      expect(await json('workload', 'info', 'web')).toMatchObject({ metadata: { memory_bytes: '2097152' } });
+      const listed = 'running (unhealthy, exit code 3, 2 restarts): for a test';
+      expect((await nex('workload', 'list')).stdout).toContain(listed);
       expect(stdout).toMatch(/"PLAIN": "\*\*\*"[\s\S]*"encrypted_environment": "sealed"/);
       const value = JSON.stringify(await json('workload', 'info', id));
       expect(value).toContain('"node":{"id":');

@@ -113,7 +113,7 @@ export class Attachment implements AsyncDisposable {
     signal?.throwIfAborted();
     if (this.#service.hasEnded) throw deniedFor(nexlet.definition.name, await this.#service.ended());
     if (nexlet.state === 'starting') nexlet.state = 'running';
-    this.#run(restoreWorkloads(this.#parts, response.existing_state));
+    this.#run(restoreWorkloads(this.#parts, response));
     this.#run(this.#heartbeat.run(aborted));
     this.#keepCredentials();
   }
@@ -197,7 +197,7 @@ export class Attachment implements AsyncDisposable {
       this.#refusals = 0;
       this.#keepCredentials();
       this.#heartbeat.restart();
-      this.#run(restoreWorkloads(this.#parts, response.existing_state));
+      this.#run(restoreWorkloads(this.#parts, response));
     };
     this.#registering ??= again().finally(() => (this.#registering = undefined));
     await this.#registering;

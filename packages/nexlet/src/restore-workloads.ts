@@ -1,20 +1,24 @@
-import type { AgentStartWorkloadRequest } from '@nex-nix/protocol';
+import type { AgentStartWorkloadRequest, NatsConnectionData, RegisterAgentResponse } from '@nex-nix/protocol';
 import type { NexletParts } from './nexlet-endpoints.ts';
 import { startFrom } from './nexlet-endpoints.ts';
 import { isAlive } from './workload-summaries.ts';
 
 /**
  * Does what a node says that a nexlet should be running: what is alive here gets its new credentials, the rest is
- * started. All at once; what fails is logged and holds up nothing else.
+ * started, but for jobs that have begun. All at once; what fails is logged and holds up nothing else.
  */
 export async function restoreWorkloads(
   parts: NexletParts,
-  wanted: Readonly<Record<string, AgentStartWorkloadRequest>>,
+  { existing_state: wanted, renewals = {} }: Pick<RegisterAgentResponse, 'existing_state' | 'renewals'>,
 ): Promise<void> {
   const entries = Object.entries(wanted);
-  if (entries.length === 0) return;
+  const begun = Object.entries(renewals);
+  if (entries.length === 0 && begun.length === 0) return;
   const alive = await aliveIds(parts);
-  await Promise.all(entries.map(([id, entry]) => (alive.has(id) ? renew(parts, id, entry) : start(parts, id, entry))));
+  await Promise.all([
+    ...entries.map(([id, entry]) => (alive.has(id) ? renew(parts, id, entry.workload_creds) : start(parts, id, entry))),
+    ...begun.filter(([id]) => alive.has(id)).map(([id, credentials]) => renew(parts, id, credentials)),
+  ]);
   parts.changed();
 }
 
@@ -28,9 +32,9 @@ async function aliveIds({ definition, logger }: NexletParts): Promise<Set<string
   }
 }
 
-async function renew({ definition, logger }: NexletParts, id: string, entry: AgentStartWorkloadRequest): Promise<void> {
+async function renew({ definition, logger }: NexletParts, id: string, credentials: NatsConnectionData): Promise<void> {
   try {
-    await definition.renew?.(id, entry.workload_creds);
+    await definition.renew?.(id, credentials);
   } catch (error) {
     logger.warn({ err: error, workloadId: id }, 'credentials of a workload could not be renewed');
   }

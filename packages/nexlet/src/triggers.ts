@@ -6,6 +6,9 @@ import { type Logger, silentLogger } from './logger.ts';
 import { NexletError } from './nexlet-error.ts';
 
 const CONCURRENCY = 16;
+/** What a reply needs beside its data, its headers included, in bytes; headers of an error are cut to fit. */
+const REPLY_OVERHEAD = 4096;
+const MAX_ERROR = 1024;
 /** How long the server may take to end the subscriptions, in milliseconds. */
 const DRAIN_TIMEOUT = 500;
 
@@ -14,6 +17,8 @@ export interface Invocation {
   readonly subject: string;
   readonly data: Uint8Array;
   readonly headers: ReadonlyMap<string, readonly string[]>;
+  /** Bytes that a reply may have: the server takes no more. */
+  readonly maxReply: number;
 }
 
 /** Runs a function once; its result is the reply. What it throws is answered. `signal` is aborted at the end. */
@@ -29,6 +34,8 @@ export interface ServeTriggersOptions {
   handler: TriggerHandler;
   /** How many messages are handled at once; more wait. @default 16 */
   concurrency?: number;
+  /** How many may wait; what comes beyond is answered with an error at once. @default no limit */
+  maxWaiting?: number;
   logger?: Logger;
   /** Ends the start; what runs ends by being disposed. */
   signal?: AbortSignal;
@@ -115,12 +122,16 @@ class ServedTriggers implements Triggers {
   }
 
   #accept(msg: Msg): void {
+    if (this.#waiting.length >= (this.#options.maxWaiting ?? Infinity) && this.#isBusy) {
+      this.#reply(msg, '', 'busy: too many messages wait for it');
+      return;
+    }
     this.#waiting.push(msg);
     this.#next();
   }
 
   #next(): void {
-    if (this.#running.size >= (this.#options.concurrency ?? CONCURRENCY)) return;
+    if (this.#isBusy) return;
     const msg = this.#waiting.shift();
     if (msg === undefined) return;
     const task = this.#invoke(msg);
@@ -131,23 +142,40 @@ class ServedTriggers implements Triggers {
     });
   }
 
+  get #isBusy(): boolean {
+    return this.#running.size >= (this.#options.concurrency ?? CONCURRENCY);
+  }
+
   async #invoke(msg: Msg): Promise<void> {
-    const { workloadId, namespace, handler } = this.#options;
+    const maxReply = this.#maxReply;
+    let result: Uint8Array | string | undefined;
+    try {
+      result = (await this.#options.handler(invocationOf(msg, maxReply), this.#abort.signal)) ?? '';
+      const size = Buffer.byteLength(result);
+      if (size > maxReply)
+        throw new Error(`its reply has ${size} bytes, more than the ${maxReply} that the server takes`);
+    } catch (error) {
+      this.#logger.warn({ err: error, subject: msg.subject }, 'a triggered function failed');
+      this.#reply(msg, '', error instanceof Error ? error.message : String(error));
+      return;
+    }
+    this.#reply(msg, result);
+  }
+
+  get #maxReply(): number {
+    return Math.max(0, (this.#nc?.info?.max_payload ?? Infinity) - REPLY_OVERHEAD);
+  }
+
+  #reply(msg: Msg, data: Uint8Array | string, error?: string): void {
+    const { workloadId, namespace } = this.#options;
     const head = headers();
     head.set('workload_id', workloadId);
     head.set('namespace', namespace);
-    let result: Uint8Array | string | undefined;
+    if (error !== undefined) head.set('error', error.replaceAll(/\s+/g, ' ').trim().slice(0, MAX_ERROR) || 'error');
     try {
-      result = await handler(invocationOf(msg), this.#abort.signal);
-    } catch (error) {
-      const text = error instanceof Error ? error.message : String(error);
-      head.set('error', text.replaceAll(/\s+/g, ' ').trim() || 'error');
-      this.#logger.warn({ err: error, subject: msg.subject }, 'a triggered function failed');
-    }
-    try {
-      msg.respond(result ?? '', { headers: head });
-    } catch (error) {
-      this.#logger.warn({ err: error, subject: msg.subject }, 'the reply of a triggered function could not be sent');
+      msg.respond(data, { headers: head });
+    } catch (cause) {
+      this.#logger.warn({ err: cause, subject: msg.subject }, 'the reply of a triggered function could not be sent');
     }
   }
 
@@ -168,8 +196,8 @@ class ServedTriggers implements Triggers {
   }
 }
 
-function invocationOf({ subject, data, headers: head }: Msg): Invocation {
-  return { subject, data, headers: new Map(head?.keys().map((key) => [key, head.values(key)])) };
+function invocationOf({ subject, data, headers: head }: Msg, maxReply: number): Invocation {
+  return { subject, data, headers: new Map(head?.keys().map((key) => [key, head.values(key)])), maxReply };
 }
 
 /** Those that share it each get some of the messages; it is written into the subscription as it is. */

@@ -114,19 +114,25 @@ describe('runLocalNexlet()', () => {
       workload_creds: creds([server.url], { conn_name: `fresh ${name}` }),
     });
     const state = { w1: entry('web'), w2: entry('db'), w3: entry('bad'), w4: { request: null }, w5: 'nonsense' };
-    node.answer = () => node.success({ existing_state: state });
+    // Jobs that have begun: one that runs still, and one that does not.
+    await node.start('a1', 'w6', request('job'));
+    const renewals = {
+      w6: creds([server.url], { conn_name: 'fresh job' }),
+      w7: creds([server.url], { conn_name: 'fresh other' }),
+    };
+    node.answer = () => node.success({ existing_state: state, renewals });
     expect(node.registrations).toHaveLength(1);
     const before = node.beats.length;
     node.heartbeat('other');
     await waitFor('the registration', () => node.registrations.length === 2);
     expect(node.registrations[1]?.body).toEqual(node.registrations[0]?.body);
     expect(node.registrations[1]?.body['public_xkey']).toBe(nexlet.xkey);
-    await waitFor('the workloads', () => started.has('w2') && renewed.length === 1);
-    expect(renewed).toEqual([['w1', 'fresh web']]);
+    await waitFor('the workloads', () => started.has('w2') && renewed.length === 2);
+    expect(Object.fromEntries(renewed)).toEqual({ w1: 'fresh web', w6: 'fresh job' });
     expect(started.get('w2')).toMatchObject({ existing: true, credentials: { conn_name: 'fresh db' } });
-    expect([...started.keys()]).toEqual(['w1', 'w2']);
+    expect([...started.keys()]).toEqual(['w1', 'w6', 'w2']);
     await waitFor('heartbeats at once', () => node.beats.length > before);
-    expect(await node.list('system')).toEqual(['w1', 'w2']);
+    expect(await node.list('system')).toEqual(['w1', 'w6', 'w2']);
   });
 
   it('takes a workload that has ended for one to start', async () => {

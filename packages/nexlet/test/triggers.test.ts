@@ -109,6 +109,36 @@ describe('serveTriggers()', () => {
     await expect(call('jobs.a')).rejects.toThrow('no responders');
   });
 
+  it('answers at once that it is busy when more wait than may', async () => {
+    const gate = Promise.withResolvers<void>();
+    let running = 0;
+    const handler = async () => {
+      running++;
+      await gate.promise;
+      return 'done';
+    };
+    await using stack = new AsyncDisposableStack();
+    stack.use(await serve({ handler, concurrency: 1, maxWaiting: 2 }));
+    const taken = [call('jobs.a'), call('jobs.a'), call('jobs.a')];
+    await waitFor('the first one', () => running === 1);
+    const busy = await call('jobs.a');
+    expect(head(busy)).toMatchObject({ workload_id: 'w1', error: 'busy: too many messages wait for it' });
+    gate.resolve();
+    expect((await Promise.all(taken)).map((reply) => reply.string())).toEqual(['done', 'done', 'done']);
+  });
+
+  it('answers with an error when the reply is larger than the server takes, and says before what it takes', async () => {
+    let most = 0;
+    await using stack = new AsyncDisposableStack();
+    stack.use(await serve({ handler: async ({ data, maxReply }) => 'x'.repeat((most = maxReply) + data.length) }));
+    const fitting = await call('jobs.a');
+    expect(fitting.data).toHaveLength(most);
+    expect(most).toBeGreaterThan(1_000_000);
+    const tooLarge = await call('jobs.a', '1');
+    expect(tooLarge.data).toHaveLength(0);
+    expect(head(tooLarge)['error']).toContain(`its reply has ${most + 1} bytes, more than the ${most}`);
+  });
+
   it.each([
     [{ subjects: ['forbidden'] }, 'NEXLET_TRIGGER_REFUSED', 'its credentials do not allow to subscribe to it'],
     [{ subjects: ['a b'] }, 'NEXLET_TRIGGER_INVALID', 'it is not a NATS subject'],

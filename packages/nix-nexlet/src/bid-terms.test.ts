@@ -11,7 +11,15 @@ describe('whyNoRoom()', () => {
     ['what just fits', { memory: 512 * MIB, cpus: 2 }, [tenant({ memory: 512 * MIB, cpus: 2 })]],
     ['what fits beside those that ask for nothing', { memory: 1024 * MIB }, [tenant({}), tenant({})]],
   ])('has nothing against %s', (_, needs, tenants) => {
-    expect(whyNoRoom(needs, { capacity, tenants })).toBeUndefined();
+    expect(whyNoRoom(needs, { capacity, tenants, namespace: 'default' })).toBeUndefined();
+  });
+
+  it('gives each port of the machine to one workload, and tells its name to those of its namespace', () => {
+    const tenants = [tenant({ ports: [80, 8080] }), { ...tenant({ ports: [81] }), namespace: 'other' }];
+    const why = (ports: number[]) => whyNoRoom({ ports }, { capacity, tenants, namespace: 'default' });
+    expect(why([443, 82])).toBeUndefined();
+    expect(why([443, 8080])).toBe('has no port 8080 left: it is taken by workload "x"');
+    expect(why([81])).toBe('has no port 81 left: it is taken by a workload of another namespace');
   });
 
   it.each([
@@ -21,6 +29,6 @@ describe('whyNoRoom()', () => {
     [{ cpus: 3 }, [], 'has 2 processors left for workloads, not 3'],
     [{ cpus: 1 }, [tenant({ cpus: 2 }), tenant({ cpus: 1.5 })], 'has 0.5 processors left for workloads, not 1'],
   ])('says what is left when %j is asked for', (needs, tenants, why) => {
-    expect(whyNoRoom(needs, { capacity, tenants })).toBe(why);
+    expect(whyNoRoom(needs, { capacity, tenants, namespace: 'default' })).toBe(why);
   });
 });

@@ -14,10 +14,11 @@ export interface Capacity {
 
 export const MACHINE: Capacity = { memory: totalmem(), cpus: availableParallelism(), cpuOvercommit: 4 };
 
-/** Memory in bytes and processors that a workload asks for; what it does not ask for is not set aside. */
+/** What a workload asks for: memory in bytes, processors, ports of the machine. What it does not ask for is not set aside. */
 export interface Reservation {
   readonly memory?: number;
   readonly cpus?: number;
+  readonly ports?: readonly number[];
 }
 
 /** A workload that is alive, as far as bids depend on it. */
@@ -29,13 +30,15 @@ export interface Tenant {
 
 /** Sizes of store paths that are looked up for one bid. */
 const MAX_CLOSURE = 64;
+/** Ports that are looked at for one bid: as many as a workload may expose. */
+const MAX_PORTS = 64;
 
 /** What to bid for a workload that needs so much: nothing when it does not fit beside those that are alive. */
 export async function bidTerms(
   { workload, needs = {} }: AuctionRequest,
   { capacity, tenants, store }: { capacity: Capacity; tenants: readonly Tenant[]; store: LocalStore },
 ): Promise<BidTerms> {
-  const refusal = whyNoRoom(readReservation(needs), { capacity, tenants });
+  const refusal = whyNoRoom(readReservation(needs), { capacity, tenants, namespace: workload?.namespace });
   const missing = await missingBytes(needs['closure'], store);
   return {
     ...(refusal === undefined ? {} : { refusal }),
@@ -50,12 +53,25 @@ export async function bidTerms(
   };
 }
 
+interface Room {
+  readonly capacity: Capacity;
+  readonly tenants: readonly Tenant[];
+  /** Of whoever asks: names of other namespaces are not for it to know. */
+  readonly namespace: string | undefined;
+}
+
 /** Why a workload does not fit, as a text that completes "the node …"; undefined when it does. */
 export function whyNoRoom(
-  { memory = 0, cpus = 0 }: Reservation,
-  { capacity, tenants }: { capacity: Capacity; tenants: readonly Tenant[] },
+  { memory = 0, cpus = 0, ports = [] }: Reservation,
+  { capacity, tenants, namespace }: Room,
 ): string | undefined {
-  const taken = (what: keyof Reservation) =>
+  for (const port of ports) {
+    const holder = tenants.find(({ reservation }) => reservation.ports?.includes(port));
+    if (holder === undefined) continue;
+    const who = holder.namespace === namespace ? `workload "${holder.name}"` : 'a workload of another namespace';
+    return `has no port ${port} left: it is taken by ${who}`;
+  }
+  const taken = (what: 'memory' | 'cpus') =>
     tenants.reduce((sum, { reservation }) => sum + (reservation[what] ?? 0), 0);
   const memoryLeft = capacity.memory - taken('memory');
   if (memory > 0 && memory > memoryLeft) {
@@ -75,7 +91,13 @@ function mebibytes(bytes: number): string {
 
 function readReservation(needs: Readonly<Record<string, unknown>>): Reservation {
   const number = (what: string) => (typeof needs[what] === 'number' && needs[what] > 0 ? needs[what] : 0);
-  return { memory: number('memory'), cpus: number('cpus') };
+  const { ports } = needs;
+  const isPort = (port: unknown) => Number.isInteger(port);
+  return {
+    memory: number('memory'),
+    cpus: number('cpus'),
+    ports: Array.isArray(ports) ? ports.filter(isPort).slice(0, MAX_PORTS) : [],
+  };
 }
 
 /** Sum of the sizes of the store paths that are not here; undefined when none are named. `closure`: NAR sizes by store hash. */

@@ -21,6 +21,10 @@ const KINDS = {
   NIX_NEXLET_CLOSING: 'refused',
   /** A record of an earlier run cannot be read. */
   NIX_NEXLET_RECORD_UNREADABLE: 'failed',
+  /** One invocation of a function did not end well. */
+  NIX_NEXLET_INVOCATION_FAILED: 'failed',
+  /** A function cannot be given what a message has. */
+  NIX_NEXLET_INVOCATION_REFUSED: 'refused',
 } as const satisfies Record<string, ErrorKind>;
 
 export type NixNexletErrorCode = keyof typeof KINDS;

@@ -1,25 +1,31 @@
 import { join } from 'node:path';
 import { isNexError } from '@nex-nix/errors';
 import type { Feeds, NexletDefinition, StartContext } from '@nex-nix/nexlet';
-import { seedOfXKey, type StartWorkloadRequest } from '@nex-nix/protocol';
+import { seedOfXKey, type StartWorkloadRequest, type WorkloadSummary } from '@nex-nix/protocol';
 import type { Runtime } from '@nex-nix/sandbox';
 import { bidTerms, type Capacity, MACHINE, type Tenant, whyNoRoom } from './bid-terms.ts';
 import { DeploymentPins, type PinStore } from './closure/deployment-pins.ts';
+import { FunctionWorkload } from './functions/function-workload.ts';
 import { loadNexletKey, type XKey } from './nexlet-key.ts';
 import { NixNexletError } from './nix-nexlet-error.ts';
 import { type ImageSources, WorkloadImage } from './closure/workload-image.ts';
 import { openSealed, resealFor } from './request/sealed-request.ts';
 import { DEFAULTS, planWorkload, type WorkloadDefaults, type WorkloadPlan } from './request/workload-plan.ts';
+import { NatsRelay } from './relay/nats-relay.ts';
 import { NixStartRequest } from './request/nix-start-request.ts';
+import { UsageSampler } from './usage/usage-sampler.ts';
 import type { ManagedWorkload, WorkloadParts } from './workload/managed-workload.ts';
+import { adoptWorkloads } from './workload/adopt-workloads.ts';
 import { Workload } from './workload/workload.ts';
 import { type WorkloadRecord, WorkloadRecords } from './workload/workload-record.ts';
 
 /** How many workloads that have ended are still listed, so that one can see why; all that ended within the last minute are. */
 const FINISHED_KEPT = 64;
 const FINISHED_KEPT_MS = 60_000;
+/** Time between two measurements of what a workload uses, in milliseconds. */
+const METRICS_MS = 10_000;
 
-export interface NixNexletOptions extends ImageSources {
+export interface NixNexletOptions extends Omit<ImageSources, 'relay'> {
   /** Where what runs is pinned as `deployment.<namespace>.<name>`, its last three versions; default: nowhere. */
   pins?: PinStore;
   runtime: Runtime;
@@ -31,6 +37,8 @@ export interface NixNexletOptions extends ImageSources {
   onClose?: 'stop' | 'leave';
   /** What workloads may ask for together. Default: {@link MACHINE}. */
   capacity?: Partial<Capacity>;
+  /** Time between two measurements of what each workload uses, in milliseconds; 0: none. Default 10 s. */
+  metricsMs?: number;
 }
 
 /**
@@ -45,20 +53,35 @@ export class NixNexlet {
   readonly #pins: DeploymentPins;
   readonly #key: XKey;
   readonly #capacity: Capacity;
+  readonly #usage: UsageSampler;
+  readonly #relay: NatsRelay | undefined;
   #closing = false;
 
-  private constructor(options: NixNexletOptions, { records, key }: { records: WorkloadRecords; key: XKey }) {
+  private constructor(
+    options: NixNexletOptions,
+    { records, key, relay }: { records: WorkloadRecords; key: XKey; relay: NatsRelay | undefined },
+  ) {
     this.#options = options;
+    this.#relay = relay;
     this.#key = key;
     this.#capacity = { ...MACHINE, ...options.capacity };
     this.#defaults = { ...DEFAULTS, ...options.defaults };
     this.#records = records;
     this.#pins = new DeploymentPins(options.pins, options.logger);
+    this.#usage = new UsageSampler({
+      workloads: () => this.#workloads.values(),
+      intervalMs: options.metricsMs ?? METRICS_MS,
+      logger: options.logger,
+    });
   }
 
   static async open(options: NixNexletOptions): Promise<NixNexlet> {
     const records = await WorkloadRecords.open(join(options.stateDir, 'workloads'));
-    return new NixNexlet(options, { records, key: await loadNexletKey(options.stateDir) });
+    const { gateway } = options.runtime;
+    const { logger } = options;
+    const stateFile = join(options.stateDir, 'relay.json');
+    const relay = gateway && (await NatsRelay.open({ gateway, stateFile, logger }));
+    return new NixNexlet(options, { records, key: await loadNexletKey(options.stateDir), relay });
   }
 
   /** What the node registers. */
@@ -68,14 +91,14 @@ export class NixNexlet {
       type: 'nix',
       version: this.#options.version,
       description: 'Runs Nix store paths in sandboxes that see only their closure',
-      lifecycles: ['service', 'job'],
+      lifecycles: ['service', 'job', 'function'],
       startRequestSchema: NixStartRequest,
       xkeySeed: seedOfXKey(this.#key),
       ready: (feeds) => this.#adoptAll(feeds),
       start: (context) => this.#start(context),
       stop: (id, { namespace }) => this.#stop(id, namespace),
       get: async (id, options) => this.#get(id, options?.newTargetXkey),
-      list: async () => [...this.#workloads.values()].map((workload) => workload.summary()),
+      list: async () => [...this.#workloads.values()].map((workload) => this.#summaryOf(workload)),
       bid: (auction) =>
         bidTerms(auction, { capacity: this.#capacity, tenants: this.#tenants(), store: this.#options.store }),
       renew: async (id, credentials) => this.#workloads.get(id)?.renew(credentials),
@@ -100,12 +123,15 @@ export class NixNexlet {
     const parts = this.#partsOf(id, request, plan, feeds);
     const known = this.#workloads.get(id);
     // What the node wants back was adopted already, or has ended by itself.
-    if (known !== undefined && existing && !known.lost) return { id, name: known.request.name };
+    if (known !== undefined && existing && !known.lost) {
+      await known.renew(credentials);
+      return { id, name: known.request.name };
+    }
     if (known !== undefined && !known.finished) {
       throw new NixNexletError('NIX_NEXLET_WORKLOAD_EXISTS', `Cannot start workload "${id}": there is one of that id`);
     }
-    if (!existing) this.#requireRoom(plan);
-    const workload = this.#add(new Workload(parts));
+    if (!existing) this.#requireRoom(plan, request.namespace);
+    const workload = this.#add(newWorkload(parts));
     await known?.forget();
     try {
       await workload.launch(credentials);
@@ -122,13 +148,19 @@ export class NixNexlet {
     return request === undefined || target === undefined ? request : resealFor(target, request, this.#key);
   }
 
+  #summaryOf(workload: ManagedWorkload): WorkloadSummary {
+    const summary = workload.summary();
+    return { ...summary, metadata: { ...summary.metadata, ...this.#usage.metadataOf(workload) } };
+  }
+
   #tenants(): Tenant[] {
     return [...this.#workloads.values()].flatMap(({ tenant }) => tenant ?? []);
   }
 
   /** Others may have been started since the bid. */
-  #requireRoom({ reservation }: WorkloadPlan): void {
-    const why = whyNoRoom(reservation, { capacity: this.#capacity, tenants: this.#tenants() });
+  #requireRoom({ reservation, exposePorts: ports }: WorkloadPlan, namespace: string): void {
+    const wanted = { ...reservation, ports };
+    const why = whyNoRoom(wanted, { capacity: this.#capacity, tenants: this.#tenants(), namespace });
     if (why === undefined) return;
     throw new NixNexletError('NIX_NEXLET_NO_ROOM', `Cannot start the workload: the node ${why}`, {
       hint: 'Start it again: another node may have room',
@@ -151,7 +183,7 @@ export class NixNexlet {
   #partsOf(id: string, request: StartWorkloadRequest, plan: WorkloadPlan, feeds: Feeds): WorkloadParts {
     const { logger, store, runtime } = this.#options;
     const secrets = openSealed(plan.sealed, this.#key);
-    const image = new WorkloadImage(this.#options, { id, request, plan, secrets });
+    const image = new WorkloadImage({ ...this.#options, relay: this.#relay }, { id, request, plan, secrets });
     const hold = (): Disposable => store.hold([plan.storePath]);
     const onAccepted = () => this.#pins.keep(request, plan.storePath);
     return { id, request, plan, image, runtime, feeds, logger, hold, records: this.#records, onAccepted };
@@ -175,35 +207,20 @@ export class NixNexlet {
     }
   }
 
-  /** Takes over what an earlier process left running, and clears away what it left dead or half started. */
   async #adoptAll(feeds: Feeds): Promise<void> {
     const { runtime, logger } = this.#options;
-    const { records, unreadable } = await this.#records.all();
-    for (const error of unreadable) logger.error({ err: error }, error.message);
-    for (const record of records) await this.#adopt(record, feeds);
-    for (const record of (await runtime.list?.()) ?? []) {
-      if (this.#workloads.get(record.id)?.finished === false) continue;
-      const leftover = await runtime.adopt(record);
-      await leftover?.stop({ graceMs: 0 });
-      await leftover?.remove();
-    }
-  }
-
-  async #adopt(record: WorkloadRecord, feeds: Feeds): Promise<void> {
-    const { runtime, logger } = this.#options;
-    const plan = this.#planOf(record);
-    if (plan === undefined) return this.#records.remove(record.id);
-    const { end } = record;
-    const parts = this.#partsOf(record.id, record.request, plan, feeds);
-    if (end !== undefined) {
-      this.#workloads.set(record.id, Workload.ended(parts, { ...record, end }));
-      return;
-    }
-    const workload = this.#add(new Workload(parts));
-    const sandbox = record.sandbox === undefined ? undefined : await runtime.adopt(record.sandbox);
-    if (sandbox === undefined) return workload.lose(record);
-    workload.adopt(sandbox, record);
-    logger.info({ workload: record.id, name: record.request.name }, 'workload adopted');
+    this.#usage.start(feeds);
+    await this.#relay?.resume();
+    await adoptWorkloads({
+      records: this.#records,
+      runtime,
+      logger,
+      partsOf: (record) => {
+        const plan = this.#planOf(record);
+        return plan && this.#partsOf(record.id, record.request, plan, feeds);
+      },
+      add: (workload) => this.#add(workload),
+    });
   }
 
   /** Undefined when this version does not take the request any more: then its workload cannot be kept. */
@@ -220,13 +237,21 @@ export class NixNexlet {
 
   async #close(): Promise<void> {
     this.#closing = true;
+    await this.#usage[Symbol.asyncDispose]();
     const leave = this.#options.onClose === 'leave';
     const ends = [...this.#workloads.values()].map((workload) => (leave ? workload.release() : endWithNode(workload)));
     // All of them are waited for, so that no failure leaves the end of another one to itself.
     const failures = (await Promise.allSettled(ends)).filter((end) => end.status === 'rejected');
     await this.#pins[Symbol.asyncDispose]();
+    await this.#relay?.[Symbol.asyncDispose]();
     if (failures.length > 0) throw failures[0]?.reason;
   }
+}
+
+/** The one place that knows which lifecycle is which kind of workload; only those of this kind outlive their node. */
+function newWorkload(parts: WorkloadParts): ManagedWorkload {
+  const { function: plan } = parts.plan;
+  return plan === undefined ? new Workload(parts) : new FunctionWorkload(parts, plan);
 }
 
 /** What a node that comes back is not to start again, or to show, stays remembered: jobs that ran, and what had ended. */

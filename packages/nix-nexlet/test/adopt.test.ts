@@ -54,7 +54,7 @@ describeWith(TOOLS, 'workloads that outlive their node', () => {
   };
 
   const expectEveryLine = (id: string, { repeated }: { repeated: number }) => {
-    const numbers = feed.texts(id).map((text) => Number(text.slice('line '.length)));
+    const numbers = feed.printed(id).map((text) => Number(text.slice('line '.length)));
     const last = Math.max(...numbers);
     expect(new Set(numbers).size).toBe(last);
     expect(numbers.length - last).toBeLessThanOrEqual(repeated);
@@ -97,7 +97,7 @@ describeWith(TOOLS, 'workloads that outlive their node', () => {
     await using _node = await openHere();
     expect(await user.client.stopWorkload(id)).toMatchObject({ stopped: true });
     await feed.event(id, 'WORKLOADSTOPPED');
-    expect(feed.texts(id)).toEqual(['line 1', 'line 2', 'line 3']);
+    expect(feed.printed(id)).toEqual(['line 1', 'line 2', 'line 3']);
   });
 
   it('is left running by a node that is told so, and every line of it arrives once', async () => {
@@ -118,7 +118,7 @@ describeWith(TOOLS, 'workloads that outlive their node', () => {
 
   it('tells how one ended that ended without a node', async () => {
     await using first = await startElsewhere();
-    const id = await user.start('echo line 1; sleep 0.5; echo line 2; exit 7');
+    const id = await user.start('echo line 1; sleep 0.5; echo line 2; exit 7', { restart: { policy: 'never' } });
     await feed.line(id, 'line 1');
     await kill(first);
     await waitFor('the end', async () => (await processesOf(id)).length === 0);
@@ -127,24 +127,28 @@ describeWith(TOOLS, 'workloads that outlive their node', () => {
       code: '7',
       message: 'it ended with exit code 7',
     });
-    expect(feed.texts(id).at(-1)).toBe('line 2');
+    expect(feed.printed(id).at(-1)).toBe('line 2');
     expect((await user.state(id, 'error')).metadata?.['reason']).toBe('it ended with exit code 7');
     expect(await leftovers(stateDir)).toEqual([]);
   });
 
-  it('says so when nothing is left of one, and starts it again', async () => {
-    await using first = await startElsewhere();
-    const id = await user.start('sleep 100');
-    await user.state(id, 'running');
-    await kill(first);
-    await sweep(stateDir);
-    await using _node = await openHere();
-    expect((await feed.event(id, 'WORKLOADSTOPPED')).error?.code).toBe('LOST');
-    await user.state(id, 'running');
-    expect(feed.eventsOf(id)).toEqual(['WORKLOADSTARTED', 'WORKLOADSTOPPED', 'WORKLOADSTARTED']);
-    expect(await user.client.stopWorkload(id)).toMatchObject({ stopped: true });
-    expect(await leftovers(stateDir)).toEqual([]);
-  });
+  it.each(['always', 'never'])(
+    'says so when nothing is left of one with restarts %s, and starts it again',
+    async (policy) => {
+      const news = policy === 'never' ? 'WORKLOADSTOPPED' : 'WORKLOADRESTARTING';
+      await using first = await startElsewhere();
+      const id = await user.start('sleep 100', { restart: { policy, backoff: '50ms' } });
+      await user.state(id, 'running');
+      await kill(first);
+      await sweep(stateDir);
+      await using _node = await openHere();
+      expect((await feed.event(id, news)).error?.code).toBe('LOST');
+      await user.state(id, 'running');
+      expect(feed.eventsOf(id)).toEqual(['WORKLOADSTARTED', news, 'WORKLOADSTARTED']);
+      expect(await user.client.stopWorkload(id)).toMatchObject({ stopped: true });
+      expect(await leftovers(stateDir)).toEqual([]);
+    },
+  );
 
   it('shows one that ended under an earlier node, and does not run a job twice', async () => {
     let job: string;
@@ -152,7 +156,7 @@ describeWith(TOOLS, 'workloads that outlive their node', () => {
     {
       await using _node = await openHere();
       job = await user.start('echo once', {}, 'job');
-      service = await user.start('exit 5');
+      service = await user.start('exit 5', { restart: { policy: 'never' } });
       await feed.event(job, 'WORKLOADSTOPPED');
       await feed.event(service, 'WORKLOADSTOPPED');
     }

@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { NatsConnection } from '@nats-io/nats-core';
@@ -62,7 +63,7 @@ export async function startNetwork(): Promise<Network> {
   const server = stack.use(await startNatsServer());
   const nc = await server.connect();
   const service = stack.use(await CacheService.start(nc, { secretKey: generateSecretKey('test-cache') }));
-  const shell = await buildProgram(dir.path, 'nexlet-test-shell-1.0', ['sh', 'sleep', 'dd', 'env']);
+  const shell = await buildProgram(dir.path, 'nexlet-test-shell-1.0', ['sh', 'sleep', 'dd', 'env', 'nc', 'httpd']);
   const cache = await NatsCache.open(nc);
   await cache.push(new NixStore(), [parseStorePath(shell)]);
   const owned = stack.move();
@@ -151,6 +152,8 @@ export interface WorkloadEvent {
   name: string;
   id: string;
   error?: { code: string; message: string };
+  restarts?: number;
+  next_start?: string;
 }
 
 /** Everything that a namespace's feeds said since it was opened. */
@@ -181,6 +184,11 @@ export class Feed implements AsyncDisposable {
 
   texts(id: string): string[] {
     return this.lines.filter((line) => line.id === id).map(({ text }) => text);
+  }
+
+  /** What its program itself printed: shells tell on stderr what became of their children. */
+  printed(id: string): string[] {
+    return this.lines.filter((line) => line.id === id && line.stream === 'stdout').map(({ text }) => text);
   }
 
   async line(id: string, text: string): Promise<void> {
@@ -243,6 +251,15 @@ export class User {
       return found?.workload_state === wanted && found;
     });
   }
+}
+
+/** A port of the loopback interface that nothing listens on. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }
 
 /** Process ids of a workload, its program's and those that wait for it. */

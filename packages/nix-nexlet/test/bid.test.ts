@@ -56,4 +56,18 @@ describeWith(TOOLS, 'what a nix nexlet bids', () => {
     await user.client.stopWorkload(id);
     expect(await bid?.(auction({ needs: { memory: 100 * 2 ** 20 } }))).not.toHaveProperty('refusal');
   });
+
+  it('does not bid for a port that a workload has, and does not start a second one with it', async () => {
+    const stateDir = join(network.dir.path, 'ports');
+    await using node = await openNode({ nc: network.nc, key: network.key, stateDir });
+    const id = await user.start(WAIT, { expose_ports: [8080] });
+    const { bid } = node.nexlet.definition;
+    const workload = { namespace: 'default', name: 'job' };
+    const refusal = 'has no port 8080 left: it is taken by workload "job"';
+    expect(await bid?.(auction({ workload, needs: { ports: [8081, 8080] } }))).toMatchObject({ refusal });
+    expect(await bid?.(auction({ workload, needs: { ports: [8081, 'x', null] } }))).not.toHaveProperty('refusal');
+    await expect(user.start(WAIT, { expose_ports: [8080] })).rejects.toThrow(`the node ${refusal}`);
+    await user.client.stopWorkload(id);
+    expect(await bid?.(auction({ workload, needs: { ports: [8080] } }))).not.toHaveProperty('refusal');
+  });
 });

@@ -36,8 +36,9 @@ describeWith(TOOLS, 'a node that is killed', () => {
     node.kill('SIGKILL');
     await node.exited;
   };
-  /** Which process runs a workload: boot id, process id and start time, as its supervisor wrote it down. */
-  const identity = (id: string) => readFile(join(stateDir, 'sandboxes', id, 'started'), 'utf8');
+  /** Which process runs a workload, and which one supervises it, as they wrote it down. */
+  const identity = (id: string) =>
+    Promise.all(['pid', 'supervisor'].map((name) => readFile(join(stateDir, 'sandboxes', id, name), 'utf8')));
   const running = async () =>
     (await user.client.listWorkloads({ expected: 1 })).workloads.filter((one) => one.workload_state === 'running');
 
@@ -58,7 +59,7 @@ describeWith(TOOLS, 'a node that is killed', () => {
       await Promise.all(ids.map((id) => user.client.stopWorkload(id)));
       for (const id of ids) {
         await feed.event(id, 'WORKLOADSTOPPED');
-        const numbers = new Set(feed.texts(id).map(Number));
+        const numbers = new Set(feed.printed(id).map(Number));
         expect(numbers.size).toBe(Math.max(...numbers));
         expect(numbers.size).toBeGreaterThan(KILLS);
         expect(feed.eventsOf(id)).toEqual(['WORKLOADSTARTED', 'WORKLOADSTOPPED']);
@@ -125,7 +126,6 @@ describeWith(TOOLS, 'a node that is killed', () => {
       await waitFor(`${name} to have begun`, () => runsOf(name).size > 0);
       expect(runsOf(name).size, name).toBe(1);
       if (lifecycle === 'service') await user.state(id, 'running');
-      // One whose node was killed before its program began is told to be lost, and then begins.
       else await waitFor(`${name} to have ended well`, () => feed.endsOf(id).some(({ error }) => error === undefined));
     }
     expect(accepted.size).toBeGreaterThan(0);

@@ -35,6 +35,7 @@ describeWith(TOOLS, 'life of a nix workload', () => {
       environment: { GREETING: 'hi=you' },
     });
     await feed.line(id, 'ready');
+    await feed.line(id, 'to stderr');
     expect(await user.find(id)).toMatchObject({
       name: 'job',
       workload_state: 'running',
@@ -103,7 +104,7 @@ describeWith(TOOLS, 'life of a nix workload', () => {
   ])('tells why a program ends that %s', async (_, script, more, error) => {
     await using _node = await freshNode();
     await using feed = await Feed.open(network.nc, 'default');
-    const id = await user.start(script, more);
+    const id = await user.start(script, { restart: { policy: 'never' }, ...more });
     const stopped = await feed.event(id, 'WORKLOADSTOPPED');
     expect(stopped.error?.code).toBe(error.code);
     expect(stopped.error?.message).toMatch(error.message);

@@ -68,7 +68,7 @@ describeWith(TOOLS, 'logs while the NATS server does not answer', () => {
     try {
       await using _node = await openNode({ nc: network.nc, key: network.key, stateDir });
       await feed.line(id, '60');
-      const numbers = feed.texts(id).map(Number);
+      const numbers = feed.printed(id).map(Number);
       expect(new Set(numbers).size).toBe(Math.max(...numbers));
       expect(await user.client.stopWorkload(id)).toMatchObject({ stopped: true });
     } finally {
@@ -88,13 +88,13 @@ describeWith(TOOLS, 'logs while the NATS server does not answer', () => {
       await feed.line(id, '3');
       {
         using _cut = outage();
-        const output = join(stateDir, 'sandboxes', id, 'stdout');
+        const output = join(stateDir, 'sandboxes', id, 'stdout.0');
         const printed = async () => (await readFile(output, 'utf8')).split('\n').length;
         const before = await printed();
         await waitFor('lines that the server cannot get', async () => (await printed()) > before + 10);
       }
       await feed.line(id, '30');
-      const numbers = feed.texts(id).map(Number);
+      const numbers = feed.printed(id).map(Number);
       expect(new Set(numbers).size).toBe(Math.max(...numbers));
     }
     expect(await processesOf(id)).toEqual([]);

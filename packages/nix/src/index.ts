@@ -31,6 +31,7 @@ export { formatHash, narHashOf, parseHash, parseNarHash } from './formats/hash.t
 export type { Hash, HashAlgorithm, HashFormat, NarHash } from './formats/hash.ts';
 export { resolveInstallable } from './nix-store/installable.ts';
 export type { ResolvedInstallable, ResolveInstallableOptions } from './nix-store/installable.ts';
+export { tryLock } from './local-store/process-lock.ts';
 export { LocalStore } from './local-store/local-store.ts';
 export type { LocalStoreOptions } from './local-store/local-store.ts';
 export type { Damage } from './local-store/check-path.ts';

@@ -18,6 +18,9 @@ export {
   signingKeyMinter,
   type SigningKeyMinterOptions,
 } from './credentials/signing-key-minter.ts';
+export { formatMetrics, type Metric, METRICS_TYPE, type Sample } from './metrics/metric.ts';
+export { MetricsServer, type MetricsServerOptions } from './metrics/metrics-server.ts';
+export { ProcessMetrics } from './metrics/process-metrics.ts';
 export { ensureFeedStream } from './feed-stream.ts';
 export { NodeError, type NodeErrorCode } from './node-error.ts';
 export type { EventTarget } from './node-feed.ts';

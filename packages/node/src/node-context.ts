@@ -12,6 +12,7 @@ import type { AgentGateway } from './agents/agent-gateway.ts';
 import type { AgentRegistry } from './agents/agent-registry.ts';
 import type { BidBook } from './bid-book.ts';
 import type { Holder, Minter } from './credentials/minter.ts';
+import type { NodeCounters } from './metrics/node-counters.ts';
 import type { NodeFeed } from './node-feed.ts';
 import type { DesiredWorkloads } from './state/desired-workloads.ts';
 
@@ -36,6 +37,7 @@ export interface NodeContext {
   readonly maxWorkloads: number;
   readonly minter: Minter;
   readonly feed: NodeFeed;
+  readonly counters: NodeCounters;
   readonly logger: Logger;
   /** Who may register; see {@link NodeOptions.admit}. */
   admit(request: RegisterAgentRequest, agentId: string): boolean | Promise<boolean>;

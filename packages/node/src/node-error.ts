@@ -27,6 +27,8 @@ const KINDS = {
   NODE_STATE_UNAVAILABLE: 'unreachable',
   /** An embedded nexlet does not start. */
   NODE_NEXLET_FAILED: 'failed',
+  /** The address at which metrics are to be served is taken, or none of this machine. */
+  NODE_METRICS_FAILED: 'failed',
 } as const satisfies Record<string, ErrorKind>;
 
 export type NodeErrorCode = keyof typeof KINDS;

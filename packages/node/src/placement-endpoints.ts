@@ -18,6 +18,7 @@ import {
   StartWorkloadRequest,
 } from '@nex-nix/protocol';
 import type { Agent } from './agents/agent-registry.ts';
+import type { OpenBid } from './bid-book.ts';
 import { machineFacts } from './machine.ts';
 import { checkNamespace } from './namespaces.ts';
 import { type NodeContext, readRequest, Refusal } from './node-context.ts';
@@ -37,8 +38,12 @@ export function addPlacementEndpoints(service: MicroService, node: NodeContext):
 function auction(node: NodeContext): EndpointHandler {
   return async (msg) => {
     const request = readRequest(AuctionRequest, msg, 'failed to unmarshal auction request');
+    node.counters.auctions++;
     const offer = await offerFor(node, request);
-    if (typeof offer !== 'string') return { data: AuctionResponse.encode(offer) };
+    if (typeof offer !== 'string') {
+      node.counters.bids++;
+      return { data: AuctionResponse.encode(offer) };
+    }
     if (request.explain !== true) return undefined;
     const marked = headers();
     marked.set(NO_BID_HEADER, 'true');
@@ -109,32 +114,48 @@ function hasRoom({ maxWorkloads, registry }: NodeContext): boolean {
 /** Every node hears every deployment; only the one whose bid it is may answer, not even with an error. */
 function deploy(node: NodeContext): EndpointHandler {
   return async (msg, signal) => {
-    const bidId = lastToken(msg.subject);
-    const bid = node.bids.peek(bidId);
+    const bid = node.bids.peek(lastToken(msg.subject));
     if (bid === undefined) return undefined;
-    const request = readRequest(StartWorkloadRequest, msg, 'failed to unmarshal auction deploy workload request');
-    checkNamespace(msg.subject, request.namespace);
-    const agent = node.registry.get(bid.agentId);
-    if (agent === undefined || agent.request.register_type !== request.workload_type) {
-      throw new Refusal(404, 'workload type not found');
-    }
-    checkRequest(agent, request);
-    if (!hasRoom(node) || !node.registry.isAvailable(agent)) {
-      throw new Refusal(404, 'workload type not found', {
-        detail: 'the node or nexlet that bid is full, or not healthy any more',
-      });
-    }
-    node.bids.take(bidId);
-    const done = node.registry.countDeployment(agent);
+    node.counters.deployments++;
     let started = false;
     try {
-      const reply = await handOver(node, { agent, request, signal });
+      const reply = await deployBy(node, bid, { msg, signal });
       started = readErrorReply(reply) === undefined;
       return { data: reply.data, ...(reply.headers === undefined ? {} : { headers: reply.headers }) };
     } finally {
-      done(started);
+      if (!started) node.counters.deploymentFailures++;
     }
   };
+}
+
+/** The nexlet's reply to the deployment of what it bid for. */
+async function deployBy(
+  node: NodeContext,
+  bid: OpenBid,
+  { msg, signal }: { msg: Msg; signal: AbortSignal },
+): Promise<Msg> {
+  const request = readRequest(StartWorkloadRequest, msg, 'failed to unmarshal auction deploy workload request');
+  checkNamespace(msg.subject, request.namespace);
+  const agent = node.registry.get(bid.agentId);
+  if (agent === undefined || agent.request.register_type !== request.workload_type) {
+    throw new Refusal(404, 'workload type not found');
+  }
+  checkRequest(agent, request);
+  if (!hasRoom(node) || !node.registry.isAvailable(agent)) {
+    throw new Refusal(404, 'workload type not found', {
+      detail: 'the node or nexlet that bid is full, or not healthy any more',
+    });
+  }
+  node.bids.take(lastToken(msg.subject));
+  const done = node.registry.countDeployment(agent);
+  let started = false;
+  try {
+    const reply = await handOver(node, { agent, request, signal });
+    started = readErrorReply(reply) === undefined;
+    return reply;
+  } finally {
+    done(started);
+  }
 }
 
 function checkRequest(agent: Agent, request: StartWorkloadRequest): void {

@@ -14,6 +14,7 @@ import {
   type RunRequestSchema,
 } from '@nex-nix/protocol';
 import { type NodeContext, readRequest, Refusal } from './node-context.ts';
+import type { Existing } from './state/desired-workloads.ts';
 
 /** Where nexlets register. */
 export function addRegistrationEndpoint(service: MicroService, node: NodeContext): void {
@@ -68,7 +69,7 @@ function registerAgent(node: NodeContext): EndpointHandler {
       throw new Refusal(500, 'failed to update registration', { detail });
     }
     await node.nc.flush();
-    const existing = await existingFor(node, agentId, request);
+    const { existing, renewals } = await existingFor(node, agentId, request);
     // Nexlets register again to renew their credentials.
     if (outcome === 'new') {
       const { name, register_type: type } = request;
@@ -83,6 +84,7 @@ function registerAgent(node: NodeContext): EndpointHandler {
         node_id: node.id,
         success: true,
         asks_for_bids: true,
+        ...(Object.keys(renewals).length === 0 ? {} : { renewals }),
       }),
     };
   };
@@ -108,7 +110,7 @@ async function existingFor(
   { desired }: NodeContext,
   agentId: string,
   request: RegisterAgentRequest,
-): Promise<RegisterAgentResponse['existing_state']> {
+): Promise<Existing> {
   try {
     return await desired.existingFor(agentId, request);
   } catch (cause) {

@@ -23,6 +23,9 @@ import { Revocations } from './credentials/revocations.ts';
 import { ensureFeedStream } from './feed-stream.ts';
 import { failureReply, type NodeContext } from './node-context.ts';
 import { NodeError } from './node-error.ts';
+import type { Metric } from './metrics/metric.ts';
+import { NodeCounters } from './metrics/node-counters.ts';
+import { nodeMetrics } from './metrics/node-metrics.ts';
 import { NodeFeed } from './node-feed.ts';
 import type { NodeOptions } from './node-options.ts';
 import { addPlacementEndpoints } from './placement-endpoints.ts';
@@ -57,6 +60,7 @@ export class RunningNode implements Node, NodeContext {
   readonly maxWorkloads: number;
   readonly minter: Minter;
   readonly feed: NodeFeed;
+  readonly counters = new NodeCounters();
   readonly admit: NodeContext['admit'];
   readonly logger: Logger;
   readonly closed: Promise<NodeEnd>;
@@ -136,6 +140,16 @@ export class RunningNode implements Node, NodeContext {
 
   async lameduck(delay: number): Promise<void> {
     await this.enterLameduck(delay);
+  }
+
+  metrics(): Promise<Metric[]> {
+    return nodeMetrics(this);
+  }
+
+  get complaint(): string | undefined {
+    if (this.state === 'lameduck') return 'the node is a lame duck';
+    if (this.state !== 'running') return `the node is ${this.state}`;
+    return this.#watch?.connected === true ? undefined : 'the node has no connection to NATS';
   }
 
   abandon(): void {

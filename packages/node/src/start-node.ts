@@ -1,5 +1,6 @@
 import type { NatsConnection } from '@nats-io/nats-core';
 import type { KeyPair } from '@nats-io/nkeys';
+import type { Metric } from './metrics/metric.ts';
 import type { NodeOptions } from './node-options.ts';
 import { checkOptions } from './node-options.ts';
 import { loadIdentity } from './identity.ts';
@@ -20,6 +21,10 @@ export interface Node extends AsyncDisposable {
   readonly closed: Promise<NodeEnd>;
   /** Takes no more workloads; ends after `delay` milliseconds. Resolves when the nexlets know. */
   lameduck(delay: number): Promise<void>;
+  /** Of the node, its nexlets and their workloads; see {@link formatMetrics}. */
+  metrics(): Promise<Metric[]>;
+  /** Why no workload should be sent here now; undefined when the node is running and connected. */
+  readonly complaint: string | undefined;
   /** Ends the processes of local nexlets at once, for a program that exits without disposing of the node. */
   abandon(): void;
 }

@@ -120,25 +120,34 @@ describeWith(['nats-server'], 'the desired state of a node', () => {
       };
       const subject = agentSubjects.register(node.id, agentId);
       const { reply } = await requestOne(nc, subject, JSON.stringify(body), { timeout: 2_000 });
-      return RegisterAgentResponse.decode(reply?.data ?? '', subject).existing_state;
+      return RegisterAgentResponse.decode(reply?.data ?? '', subject);
     };
+    const existingOf = async (...args: Parameters<typeof register>) => (await register(...args)).existing_state;
     const seed = newSeed();
     let id: string;
+    let job: string;
     {
       await using nexus = await attach(nexlet, node, { agentId: 'one', seed });
       await untilThere(nexus);
       id = await place(type, 'echo');
+      job = await place(type, 'job', { lifecycle: 'job' });
+      await waitFor('the job to be known as begun', async () => {
+        return (await kept(node.id)).get(job)?.progress === 'started';
+      });
     }
     await untilAway(node.id, 'one');
-    const existing = await register('two');
+    const { existing_state: existing, renewals } = await register('two');
     expect(Object.keys(existing)).toEqual([id]);
     expect(existing[id]?.request).toMatchObject({ name: 'echo', workload_type: type, namespace: 'default' });
     expect(existing[id]?.workload_creds.nats_servers).toHaveLength(1);
-    expect(await register('two')).toHaveProperty(id);
+    // A job that has begun is not to be started again, but may run still.
+    expect(Object.keys(renewals ?? {})).toEqual([job]);
+    expect(renewals?.[job]?.nats_servers).toHaveLength(1);
+    expect(await existingOf('two')).toHaveProperty(id);
     // What one nexlet has, another of the same name does not get; nor does one of another name or type.
-    expect(await register('three', { public_xkey: 'XTWO' })).toEqual({});
-    expect(await register('four', { name: 'other' })).toEqual({});
-    expect(await register('five', { register_type: `${type}2` })).toEqual({});
+    expect(await existingOf('three', { public_xkey: 'XTWO' })).toEqual({});
+    expect(await existingOf('four', { name: 'other' })).toEqual({});
+    expect(await existingOf('five', { register_type: `${type}2` })).toEqual({});
   });
 
   it('takes in what runs and nobody wrote down', async () => {

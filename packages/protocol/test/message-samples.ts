@@ -163,8 +163,16 @@ export const SAMPLES: readonly Sample[] = [
   ),
   sample(
     wire.RegisterAgentResponse,
-    { connection_data: creds, existing_state: {}, message: '', node_id: 'NB', success: true, asks_for_bids: true },
-    { optional: ['asks_for_bids'] },
+    {
+      connection_data: creds,
+      existing_state: {},
+      message: '',
+      node_id: 'NB',
+      success: true,
+      asks_for_bids: true,
+      renewals: { w22: creds },
+    },
+    { optional: ['asks_for_bids', 'renewals'] },
   ),
   sample(wire.RegisterRemoteAgentRequest, {}),
   sample(
@@ -194,6 +202,13 @@ export const SAMPLES: readonly Sample[] = [
   sample(EVENTS.AGENTLAMEDUCKSET, { success: true }),
   sample(EVENTS.WORKLOADSTARTED, { ...workload, metadata: { a: 'b' } }, { optional: ['metadata'] }),
   sample(EVENTS.WORKLOADSTOPPED, { ...workload, error: { code: '1', message: 'exit 1' } }, { optional: ['error'] }),
+  ...[EVENTS.WORKLOADRESTARTING, EVENTS.WORKLOADCRASHLOOP].map((event) =>
+    sample(
+      event,
+      { ...workload, error: { code: '1', message: 'exit 1' }, restarts: 3, next_start: '2026-05-01T10:00:00Z' },
+      { optional: ['error'] },
+    ),
+  ),
   sample(EVENTS.WORKLOADTRIGGERED, { duration: 1.5, id: 'w22', namespace: 'default' }),
   sample(EVENTS.INGRESS, { command: 'remove', upstream: '', workload_id: 'w22' }, { enums: ['command'] }),
 ];

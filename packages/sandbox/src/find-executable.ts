@@ -1,4 +1,4 @@
-import { access, constants } from 'node:fs/promises';
+import { accessSync, constants } from 'node:fs';
 import { delimiter, isAbsolute, join } from 'node:path';
 import { hasErrno } from './file-errors.ts';
 
@@ -8,7 +8,7 @@ export async function findExecutable(command: string): Promise<string | undefine
   const candidates = isAbsolute(command) ? [command] : folders.map((folder) => join(folder, command));
   for (const candidate of candidates.filter(isAbsolute)) {
     try {
-      await access(candidate, constants.X_OK);
+      accessSync(candidate, constants.X_OK);
       return candidate;
     } catch (error) {
       if (!hasErrno(error, 'ENOENT', 'ENOTDIR', 'EACCES')) throw error;

@@ -1,5 +1,7 @@
+export { findCertificates } from './bundle/certificates.ts';
 export { OciRuntime } from './oci/oci-runtime.ts';
 export type { OciRuntimeOptions } from './oci/oci-runtime.ts';
+export type { NetworkOptions } from './network/network-options.ts';
 export { SandboxError } from './sandbox-error.ts';
 export type { SandboxErrorCode } from './sandbox-error.ts';
 export type {
@@ -7,6 +9,7 @@ export type {
   ExecResult,
   ExecSpec,
   Exit,
+  Gateway,
   Invocation,
   InvocationResult,
   Leftover,

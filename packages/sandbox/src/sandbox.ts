@@ -89,6 +89,11 @@ export interface LogEntry {
   stream: 'stdout' | 'stderr';
   /** Without its newline. Lines over 64 KiB come in pieces of 64 KiB. */
   line: Uint8Array;
+  /**
+   * Present instead of a line: so many bytes of the stream are gone, since they were the oldest of too many when nobody
+   * had read them.
+   */
+  lost?: number;
   /** When it was read; absent for lines that were there before reading began. */
   time?: Date;
   position: LogPosition;
@@ -131,7 +136,7 @@ export interface ExecSpec {
   argv: readonly string[];
   /** On top of the environment of the sandbox' program. */
   environment?: Readonly<Record<string, string>>;
-  /** Kills it. */
+  /** Kills it, and all that it started. */
   signal?: AbortSignal;
 }
 
@@ -166,9 +171,11 @@ export interface Sandbox extends AsyncDisposable {
   /** Addresses at which this machine reaches what it listens on; none with network `none`. */
   addresses(): Promise<readonly string[]>;
   /**
-   * Runs one more command in it, with the same rights, limits and view as its program.
+   * Runs one more command in it, with the same rights, limits and view as its program; it takes two processes of its
+   * limit. When it has ended, what it left behind is killed. An aborted `signal` makes it throw the signal's reason
+   * once nothing of the command is alive. The end of the sandbox ends it with 137.
    *
-   * @throws SandboxError SANDBOX_EXEC_FAILED when it cannot be run
+   * @throws SandboxError SANDBOX_SPEC_INVALID; SANDBOX_EXEC_FAILED when it cannot be run; SANDBOX_RELEASED
    */
   exec(spec: ExecSpec): Promise<ExecResult>;
   /**
@@ -228,6 +235,7 @@ export interface WarmSandbox extends AsyncDisposable {
   invoke(invocation: Invocation): Promise<InvocationResult>;
   /** Resolves when it has ended: after its run, or before it when somebody killed it. */
   readonly exited: Promise<Exit>;
+  usage(): Promise<Usage>;
 }
 
 /** Something with our mark on this machine that no live sandbox owns. */
@@ -237,7 +245,17 @@ export interface Leftover {
   name: string;
 }
 
-/** One kind of sandbox. Disposing a runtime lets go of its sandboxes and leaves them running. */
+/** This machine's side of the network `bridge`. Sandboxes there reach nothing else of it. */
+export interface Gateway {
+  /** Makes the bridge unless it is there. This machine's address at it; undefined when that is not the runtime's to say. */
+  open(): Promise<string | undefined>;
+  /** TCP ports of that address that sandboxes may reach, in place of those that were allowed before. Makes the bridge too. */
+  allow(ports: readonly number[]): Promise<void>;
+  /** Whether the bridge is there: it goes with the last sandbox. */
+  exists(): Promise<boolean>;
+}
+
+/** One kind of sandbox. Disposing a runtime lets go of its sandboxes and leaves them running, but for warm ones. */
 export interface Runtime extends AsyncDisposable {
   readonly name: RuntimeName;
   /** What the machine must have, and whether it has it. */
@@ -249,6 +267,8 @@ export interface Runtime extends AsyncDisposable {
   list?(): Promise<SandboxRecord[]>;
   /** A sandbox whose program does not run yet. */
   warm?(spec: SandboxSpec): Promise<WarmSandbox>;
+  /** Present where the runtime knows the network `bridge`. */
+  readonly gateway?: Gateway;
   /** Finds what carries our mark and belongs to no sandbox that is alive, and removes it unless `dryRun`. */
   clean?(options: { dryRun: boolean }): Promise<Leftover[]>;
 }

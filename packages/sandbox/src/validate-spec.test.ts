@@ -49,6 +49,7 @@ describe('validateSpec()', () => {
     ['half a process', { resources: { pids: 0.5 } }, /limit pids is 0.5/],
     ['hardly any cpu', { resources: { cpus: 0.001 } }, /limit cpus/],
     ['an infinite tmp', { resources: { tmp: Infinity } }, /limit tmp/],
+    ['no log rate', { resources: { logRate: 0 } }, /limit logRate is 0/],
     ['an unknown network', { network: 'macvlan' as 'host' }, /network "macvlan"/],
   ])('refuses %s', (_, change, message) => {
     const spec = { ...GOOD, ...change };

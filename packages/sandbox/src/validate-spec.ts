@@ -2,7 +2,7 @@ import { posix } from 'node:path';
 import { isNexError } from '@nex-nix/errors';
 import { parseStorePath } from '@nex-nix/nix';
 import { SandboxError } from './sandbox-error.ts';
-import type { PrivateFolder, Resources, SandboxSpec } from './sandbox.ts';
+import type { ExecSpec, PrivateFolder, Resources, SandboxSpec } from './sandbox.ts';
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/;
 
@@ -48,17 +48,31 @@ function assertStorePath(spec: SandboxSpec, storePath: string): void {
   }
 }
 
+/** Throws SANDBOX_SPEC_INVALID, naming the field, unless a command of the sandbox `id` makes sense by itself. */
+export function validateExec(id: string, { program, argv, environment = {} }: ExecSpec): void {
+  if (!posix.isAbsolute(program) || program.includes('\0')) {
+    throw invalid({ id, verb: 'run a command in' }, `the program ${JSON.stringify(program)} is not an absolute path`);
+  }
+  validateArguments({ id, argv, verb: 'run a command in' });
+  validateEnvironment({ id, environment, verb: 'run a command in' });
+}
+
 function validateCommand(spec: SandboxSpec): void {
   const { program } = spec;
   const below = spec.closure.some(({ storePath }) => program === storePath || program.startsWith(`${storePath}/`));
   if (!below || posix.normalize(program) !== program || program.includes('\0') || program.endsWith('/')) {
     throw invalid(spec, `the program ${JSON.stringify(program)} is not a plain path below a store path of the closure`);
   }
+  validateArguments(spec);
+}
+
+function validateArguments(spec: Pick<SandboxSpec, 'argv'> & Subject): void {
   const bad = spec.argv.findIndex((argument) => argument.includes('\0'));
   if (bad !== -1) throw invalid(spec, `argument ${bad + 1} contains a NUL character`);
 }
 
-function validateEnvironment(spec: SandboxSpec): void {
+/** Throws SANDBOX_SPEC_INVALID unless a program can be given these variables. */
+export function validateEnvironment(spec: Pick<SandboxSpec, 'environment'> & Subject): void {
   for (const [name, value] of Object.entries(spec.environment)) {
     if (name === '' || /[=\0\n]/.test(name)) {
       throw invalid(spec, `the environment name ${JSON.stringify(name)} is empty or contains "=", NUL or a newline`);
@@ -68,8 +82,8 @@ function validateEnvironment(spec: SandboxSpec): void {
   }
 }
 
-function validateResources(spec: SandboxSpec, { memory, cpus, pids, tmp }: Resources): void {
-  for (const [name, value] of Object.entries({ memory, pids, tmp })) {
+function validateResources(spec: SandboxSpec, { memory, cpus, pids, tmp, logRate }: Resources): void {
+  for (const [name, value] of Object.entries({ memory, pids, tmp, logRate })) {
     if (value !== undefined && !(Number.isSafeInteger(value) && value > 0)) {
       throw invalid(spec, `the limit ${name} is ${value}, expected a positive integer`);
     }
@@ -94,7 +108,14 @@ function validatePrivateFolder(spec: SandboxSpec, folder: PrivateFolder | undefi
   if (bad !== undefined) throw invalid(spec, `the name ${JSON.stringify(bad)} of a private file is not plain`);
 }
 
-function invalid(spec: SandboxSpec, state: string, cause?: unknown): SandboxError {
-  const message = `Cannot make the sandbox ${JSON.stringify(spec.id)}: ${state}`;
+/** What an error is about. */
+interface Subject {
+  id: string;
+  /** What cannot be done with the sandbox. @default 'make' */
+  verb?: string;
+}
+
+function invalid({ id, verb = 'make' }: Subject, state: string, cause?: unknown): SandboxError {
+  const message = `Cannot ${verb} the sandbox ${JSON.stringify(id)}: ${state}`;
   return new SandboxError('SANDBOX_SPEC_INVALID', message, cause === undefined ? {} : { cause });
 }

@@ -97,11 +97,11 @@ export function traces(word: string): string[] {
   return found;
 }
 
-/** Process ids of everything whose cgroup is that of a sandbox. */
+/** Process ids of everything whose cgroup is that of a sandbox, or below it. */
 export function processesOf(id: string): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
-    .filter((pid) => readOrEmpty(`/proc/${pid}/cgroup`).includes(`/nex-nix/${id}\n`))
+    .filter((pid) => /\/nex-nix\/([\w-]+)/.exec(readOrEmpty(`/proc/${pid}/cgroup`))?.[1] === id)
     .map(Number);
 }
 
@@ -127,7 +127,8 @@ function namesIn(folder: string): string[] {
   }
 }
 
-function readOrEmpty(file: string): string {
+/** Text of a file; '' when it, or the process that it tells of, is not there. */
+export function readOrEmpty(file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {

@@ -1,4 +1,4 @@
-import { mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -81,29 +81,6 @@ describeWith(TOOLS, 'isolation of an oci sandbox', () => {
     for (const user of users) expect(user).toBeGreaterThan(65_536);
   });
 
-  it('lets nothing be written but /tmp, up to its size', async () => {
-    await using bed = await testBed();
-    const { stdout } = await bed.run(
-      `try() { "$@" 2>/dev/null && echo "yes $*" || echo "no $*"; }
-       b=${BUSYBOX}
-       try $b touch /x; try $b touch /nix/store/x; try $b touch ${BUSYBOX_PATH}/x; try $b touch /etc/x; try $b rm /etc/passwd
-       try $b touch /dev/x; try $b touch /tmp/x; try $b mkdir /proc/sys/x
-       $b dd if=/dev/zero of=/tmp/big bs=64k count=64 2>/dev/null; $b stat -c %s /tmp/big`,
-      { resources: { tmp: 1 << 20 } },
-    );
-    const lines = stdout.trimEnd().split('\n');
-    expect(lines.filter((line) => line.startsWith('yes')).map((line) => line.split(' ').at(-1))).toEqual(['/tmp/x']);
-    expect(Number(lines.at(-1))).toBe(1 << 20);
-  });
-
-  it('shows no other process and lets none be signalled', async () => {
-    await using bed = await testBed();
-    const { stdout } = await bed.run(
-      `cd /proc; for p in [0-9]*; do echo "pid $p"; done; kill -9 ${process.pid} 2>/dev/null || echo refused`,
-    );
-    expect(stdout).toBe('pid 1\nrefused\n');
-  });
-
   it('passes on the environment exactly, and no file but 0, 1 and 2', async () => {
     await using bed = await testBed();
     process.env['NEX_TEST_LEAK'] = 'leaked';
@@ -118,43 +95,11 @@ describeWith(TOOLS, 'isolation of an oci sandbox', () => {
     }
   });
 
-  it('leaves the devices of this machine to root', async () => {
-    const owner = async () => {
-      const { uid, gid, mode } = await stat('/dev/null');
-      return { uid, gid, mode };
-    };
-    const before = await owner();
-    await using bed = await testBed();
-    const { stdout } = await bed.run(
-      `for d in null zero full tty random urandom; do [ -O /dev/$d ] && echo "owns $d"; done
-       ${b}chmod 666 /dev/null 2>/dev/null && echo changed; ${b}cat; echo end`,
-    );
-    expect(stdout).toBe('end\n');
-    expect(await owner()).toEqual(before);
-  });
-
   it('lets the standard streams be opened by name', async () => {
     await using bed = await testBed();
     const { stdout, stderr } = await bed.run('echo one; echo two >/dev/stdout; echo three >/dev/stderr; echo four');
     expect(stdout).toBe('one\ntwo\nfour\n');
     expect(stderr).toBe('three\n');
-  });
-
-  it('refuses what changes the machine', async () => {
-    await using bed = await testBed();
-    const { stdout } = await bed.run(
-      `b=${BUSYBOX}
-       for command in "mount -t tmpfs x /tmp" "umount /tmp" "unshare -U $b true" "unshare -m $b true" "mknod /tmp/n c 1 3" \
-         "hostname evil" "reboot -f" "insmod /tmp/x" "swapoff -a" "chroot /tmp $b true" "ping -c1 127.0.0.1"; do
-         $b $command >/dev/null 2>&1 && echo "done $command"
-       done
-       [ -c /proc/sysrq-trigger ] || { echo h >/proc/sysrq-trigger && echo "done sysrq"; } 2>/dev/null
-       $b cat /proc/kcore 2>/dev/null | $b head -c1 | $b grep . && echo "done kcore"
-       $b date -s 2000-01-01 2>&1 | $b grep -q "can't set date" || echo "done date"
-       $b ls /sys 2>/dev/null && echo "done sys"
-       echo end`,
-    );
-    expect(stdout).toBe('end\n');
   });
 
   it('has a loopback interface alone with network "none"', async () => {

@@ -1,49 +1,15 @@
 import { describeWith, waitFor } from '@nex-nix/test-kit';
 import { expect, it } from 'vitest';
-import { BUSYBOX, output, printed, processesOf, testBed, TOOLS, usersOf } from './bed.ts';
+import { BUSYBOX, output, printed, testBed, TOOLS } from './bed.ts';
 
 const MIB = 1 << 20;
 const b = `${BUSYBOX} `;
 
 describeWith(TOOLS, 'limits of an oci sandbox', () => {
-  it('kills a memory hog and says so', async () => {
-    await using bed = await testBed();
-    const { exit } = await bed.run(`exec ${b}dd if=/dev/zero of=/dev/null bs=64M count=1`, {
-      resources: { memory: 16 * MIB },
-    });
-    expect(exit).toEqual({ code: 137, signal: 'SIGKILL', outOfMemory: true });
-  });
-
-  it('counts /tmp as memory', async () => {
-    await using bed = await testBed();
-    const { exit } = await bed.run(`${b}sleep 0.1; exec ${b}dd if=/dev/zero of=/tmp/x bs=1M count=60`, {
-      resources: { memory: 16 * MIB, tmp: 64 * MIB },
-    });
-    expect(exit.outOfMemory).toBe(true);
-  });
-
   it('does not speak of memory when a program is killed otherwise', async () => {
     await using bed = await testBed();
     const sandbox = await bed.start(`${b}sleep 100`, { resources: { memory: 64 * MIB } });
     expect(await sandbox.stop({ signal: 'SIGKILL' })).toEqual({ code: 137, signal: 'SIGKILL', outOfMemory: false });
-  });
-
-  it('contains a fork bomb', async () => {
-    await using bed = await testBed();
-    const sandbox = await bed.start(
-      `${b}sleep 100 & (while :; do ${b}sleep 100 & done) 2>/dev/null; echo contained; wait`,
-      {
-        resources: { pids: 20 },
-      },
-    );
-    // The loop ends with the first fork that fails.
-    await printed(sandbox, 'contained');
-    const { length } = usersOf(sandbox.id);
-    expect(length).toBeGreaterThan(10);
-    // A program that forks before the runtime's hook has ended gets some of the processes that were left to that.
-    expect(length).toBeLessThanOrEqual(23);
-    await sandbox.stop({ graceMs: 0 });
-    expect(processesOf(sandbox.id)).toEqual([]);
   });
 
   it('lets one process run where one is allowed, and not two', async () => {

@@ -105,6 +105,12 @@ export class CacheService implements AsyncDisposable {
     this.publicKey = context.publicKey;
   }
 
+  /** How often each endpoint of this service, named by its subject, was asked, and how often the answer was an error. */
+  async counts(): Promise<{ subject: string; requests: number; errors: number }[]> {
+    const { endpoints = [] } = (await this.#service?.stats()) ?? {};
+    return endpoints.map((one) => ({ subject: one.subject, requests: one.num_requests, errors: one.num_errors }));
+  }
+
   /** Stops answering; commits under way are given up, to be repeated by their publishers. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort();

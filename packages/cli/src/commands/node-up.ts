@@ -1,16 +1,20 @@
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { Command, Option } from 'commander';
+import { addBridgeOptions } from '../bridge-options.ts';
 import { CliError } from '../cli-error.ts';
 import { action } from '../context.ts';
-import { parseTags } from '../parse.ts';
+import { parsePort, parseTags } from '../parse.ts';
 import type { NodeDaemonOptions } from '../node-daemon.ts';
+import { defaultStateDir } from '../state-folder.ts';
 import { parseDuration } from '../units.ts';
+import { addWorkloadDefaults } from '../workload-defaults.ts';
 
 export const nodeUp = (): Command => {
   const command = new Command('up').description('Run a node on this machine, with the nix nexlet and its cache');
   addIdentity(command);
   addWork(command);
+  addWorkloadDefaults(command);
+  addBridgeOptions(command);
+  addMetrics(command);
   addCredentials(command);
   addAccepted(command);
   return command
@@ -77,6 +81,17 @@ function addWork(command: Command): void {
     .addOption(new Option('--until-stdin-ends', 'stop when standard input ends: for a supervising process').hideHelp());
 }
 
+/** Who may look at it. */
+function addMetrics(command: Command): void {
+  command
+    .option(
+      '--metrics-port <port>',
+      'serve /metrics for Prometheus, and /healthz, over HTTP; 0: a free port',
+      parsePort,
+    )
+    .option('--metrics-address <address>', 'where to listen for that', '127.0.0.1');
+}
+
 /** What its nexlets and workloads may do on NATS. */
 function addCredentials(command: Command): void {
   command
@@ -125,11 +140,6 @@ function parseCount(text: string): number {
 /** `a,b`; the option may be given several times. */
 function parseList(text: string, previous: string[] = []): string[] {
   return [...previous, ...text.split(',').map((item) => item.trim())].filter((item) => item !== '');
-}
-
-function defaultStateDir(): string {
-  if (process.getuid?.() === 0) return '/var/lib/nex-nix';
-  return join(process.env['XDG_STATE_HOME'] ?? join(homedir(), '.local/state'), 'nex-nix');
 }
 
 /** Go nex takes an empty text for its default, which no list of choices can show. */

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { action } from '../context.ts';
 import { facts } from '../facts.ts';
 import { findWorkload } from '../find-workload.ts';
+import { othersOf, usageOf } from '../workload-facts.ts';
 
 export const workloadInfo = (): Command =>
   new Command('info')
@@ -68,7 +69,17 @@ interface Whereabouts {
 
 function describe(summary: WorkloadSummary, { nodeId, node, request }: Whereabouts): string {
   const { metadata = {}, tags } = summary;
-  const { store_path: storePath, reason, exit_code: exitCode, node_id: _, ...others } = metadata;
+  const {
+    store_path: storePath,
+    reason,
+    exit_code: exitCode,
+    restarts,
+    health,
+    health_failure: healthFailure,
+    node_id: _,
+    ...others
+  } = metadata;
+  const { next_start: nextStart } = metadata;
   const rows: (readonly [string, string | undefined])[] = [
     ['Name', summary.name],
     ['Description', request?.description],
@@ -78,12 +89,16 @@ function describe(summary: WorkloadSummary, { nodeId, node, request }: Whereabou
     ['State', summary.workload_state],
     ['Reason', reason],
     ['Exit Code', exitCode],
+    ['Restarts', restarts],
+    ['Health', healthFailure === undefined ? health : `${health}: ${healthFailure}`],
+    ['Next Start', nextStart],
     ['Start Time', summary.start_time],
     ['Execution Time', summary.runtime],
     ['Node', nodeId === undefined ? undefined : node === undefined ? nodeId : `${node} (${nodeId})`],
     ['Store Path', storePath],
     ['Tags', pairs(tags)],
-    ['Metadata', pairs(others)],
+    ...usageOf(metadata),
+    ['Metadata', pairs(othersOf(others))],
     [
       'Issuer',
       typeof request?.metadata?.['issuer'] === 'string' ? `${request.metadata['issuer']} (not verified)` : undefined,

@@ -2,6 +2,7 @@ import type { WorkloadSummary } from '@nex-nix/protocol';
 import { Command } from 'commander';
 import { action, type Context } from '../context.ts';
 import { table } from '../output.ts';
+import { lifeOf } from '../workload-facts.ts';
 
 interface Options {
   filter?: string;
@@ -52,12 +53,16 @@ function tableOf({ namespace }: Context, workloads: readonly WorkloadSummary[], 
     workload.workload_lifecycle === 'function' ? workload.runtime : '--',
     workload.workload_type,
     workload.workload_lifecycle,
-    workload.metadata?.['reason'] === undefined
-      ? workload.workload_state
-      : `${workload.workload_state}: ${workload.metadata['reason']}`,
+    stateOf(workload),
     ...(showMetadata ? [pairs(workload.metadata ?? {}), pairs(workload.tags)] : []),
   ]);
   return table(`Running Workloads - ${namespace}`, head, rows);
+}
+
+function stateOf({ workload_state: state, metadata }: WorkloadSummary): string {
+  const reason = metadata?.['reason'];
+  const life = lifeOf(metadata);
+  return `${state}${life === '' ? '' : ` (${life})`}${reason === undefined ? '' : `: ${reason}`}`;
 }
 
 function pairs(map: Record<string, string>): string {

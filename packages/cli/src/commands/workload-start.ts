@@ -8,9 +8,17 @@ import { findNexfile, type Nexfile, readNexfile } from '../nexfile.ts';
 import { addPlacementOptions, nixWorkload, placement, type PlacementOptions } from '../nix-workload.ts';
 import { openCache } from '../open-cache.ts';
 import { parsePairs, positive } from '../parse.ts';
+import {
+  checkRunRequestOptions,
+  lifecycleOf,
+  mergeRunRequest,
+  needsOf,
+  runRequestOf,
+} from '../run-request/run-request.ts';
+import { addRunRequestOptions, type RunRequestOptions } from '../run-request/run-request-options.ts';
 import { startAndWait } from '../start-workload.ts';
 
-interface Options extends PlacementOptions {
+interface Options extends PlacementOptions, RunRequestOptions {
   type?: string;
   name?: string;
   description?: string;
@@ -25,11 +33,13 @@ interface Options extends PlacementOptions {
 
 export const workloadStart = (): Command =>
   addPlacementOptions(
-    new Command('start')
-      .alias('run')
-      .alias('deploy')
-      .description('Start a workload from a path in the cache, a start request or a Nexfile')
-      .argument('[path]', 'store path that is in the cache, or cache:NAME for what is pinned there'),
+    addRunRequestOptions(
+      new Command('start')
+        .alias('run')
+        .alias('deploy')
+        .description('Start a workload from a path in the cache, a start request or a Nexfile')
+        .argument('[path]', 'store path that is in the cache, or cache:NAME for what is pinned there'),
+    ),
   )
     .option('--type <type>', 'type of the workload; default: nix')
     .option('--name <name>', 'name of the workload; default: that of the path or of its pin')
@@ -56,7 +66,7 @@ export const workloadStart = (): Command =>
     .option('--pack', 'the same as --strategy pack')
     .addHelpText(
       'after',
-      '\nExamples:\n  nex workload start cache:echo\n  nex workload start --nexfile echo.yaml\n  nex workload start cache:echo --replicas 3 --spread\n  nex workload start --name echo --start-request \'{"store_path":"/nix/store/…-echo-1.0.0"}\'',
+      '\nExamples:\n  nex workload start cache:echo\n  nex workload start --nexfile echo.yaml\n  nex workload start cache:echo --replicas 3 --spread\n  nex workload start cache:web --expose 8080 --health http://:8080/ --restart on-failure:5\n  nex workload start cache:resize --trigger images.resize\n  nex workload start --name echo --start-request \'{"store_path":"/nix/store/…-echo-1.0.0"}\'',
     )
     .action(
       action<Options>(async (context, options, path) => {
@@ -103,12 +113,16 @@ async function workloadOf(
   const strategy = options.spread === true ? 'spread' : options.pack === true ? 'pack' : options.strategy;
   const environment = { ...file.environment, ...parsePairs(options.env ?? [], 'variable') };
   const tags = options.tags ?? file.tags ?? {};
-  const request =
+  const type = options.type ?? file.type ?? 'nix';
+  const lifecycle = options.lifecycle ?? file.lifecycle;
+  checkRunRequestOptions(options, { type, lifecycle });
+  const said =
     options.startRequest === undefined ? file.startRequest : parseJson(options.startRequest, '--start-request');
+  const request = said === undefined && path === undefined ? said : mergeRunRequest(said ?? {}, runRequestOf(options));
   const common = {
     description: options.description ?? file.description ?? '',
-    type: options.type ?? file.type ?? 'nix',
-    lifecycle: options.lifecycle ?? file.lifecycle ?? 'service',
+    type,
+    lifecycle: lifecycle ?? lifecycleOf(request),
     ...placement({ ...options, strategy, tags }, environment),
     ...(file.metadata === undefined ? {} : { metadata: file.metadata }),
   };
@@ -117,11 +131,12 @@ async function workloadOf(
     const { name, needs } = nixWorkload(target, { ...options, lifecycle: common.lifecycle }, {});
     const program = target.subPath === '' ? {} : { program: target.subPath };
     const runRequest = { ...program, ...(request as object | undefined), store_path: target.storePath };
-    return { ...common, name, runRequest, ...(needs === undefined ? {} : { needs }) };
+    return { ...common, name, runRequest, needs: { ...needs, ...needsOf(runRequest) } };
   }
   const name = options.name ?? file.name;
   if (request === undefined || name === undefined) throw nothingToStart(name, file);
-  return { ...common, name, runRequest: request };
+  const needs = type === 'nix' ? needsOf(request) : {};
+  return { ...common, name, runRequest: request, ...(Object.keys(needs).length === 0 ? {} : { needs }) };
 }
 
 function nothingToStart(name: string | undefined, file: Nexfile): CliError {

@@ -6,20 +6,24 @@ import { follow, openDeployments } from '../deployments.ts';
 import { nixWorkload } from '../nix-workload.ts';
 import { openCache } from '../open-cache.ts';
 import { parsePairs } from '../parse.ts';
+import { checkRunRequestOptions, mergeRunRequest, needsOf, runRequestOf } from '../run-request/run-request.ts';
+import { addRunRequestOptions, type RunRequestOptions } from '../run-request/run-request-options.ts';
 
-interface Options {
+interface Options extends RunRequestOptions {
   startRequest?: string;
   env?: string[];
   wait: boolean;
 }
 
 export const workloadUpdate = (): Command =>
-  new Command('update')
-    .description(
-      'Replace the replicas of a workload by a new version, step by step; a version that fails is rolled back',
-    )
-    .argument('<name>', 'as printed by nex workload status')
-    .argument('[path]', 'store path that is in the cache, or cache:NAME for what is pinned there')
+  addRunRequestOptions(
+    new Command('update')
+      .description(
+        'Replace the replicas of a workload by a new version, step by step; a version that fails is rolled back',
+      )
+      .argument('<name>', 'as printed by nex workload status')
+      .argument('[path]', 'store path that is in the cache, or cache:NAME for what is pinned there'),
+  )
     .option('--start-request <json>', 'what changes of the start request; the rest stays as it is')
     .option(
       '--env <variable>',
@@ -28,13 +32,14 @@ export const workloadUpdate = (): Command =>
     )
     .option('--wait', 'return when the new version runs', true)
     .option('--no-wait', 'return at once')
-    .addHelpText('after', '\nExample:\n  nex workload update web cache:web')
+    .addHelpText('after', '\nExamples:\n  nex workload update web cache:web\n  nex workload update web --memory 512MiB')
     .action(
       action<Options>(async (context, options, name = '', path) => {
         const { startRequest, env, wait } = options;
-        if (path === undefined && startRequest === undefined && env === undefined) {
+        const given = runRequestOf(options);
+        if (path === undefined && startRequest === undefined && env === undefined && Object.keys(given).length === 0) {
           throw new CliError('CLI_USAGE', `Cannot update "${name}": nothing is said to change`, {
-            hint: 'Give a path, --start-request or --env',
+            hint: 'Give a path, --start-request, --env, or options such as --memory',
           });
         }
         const changes = startRequest === undefined ? {} : parseObject(startRequest);
@@ -49,9 +54,13 @@ export const workloadUpdate = (): Command =>
                 `Cannot run "${path}" as "${name}": it is a workload of type "${old.type}"`,
               );
             }
-            const runRequest = { ...(old.runRequest as object), ...target?.runRequest, ...changes };
-            const needs = target === undefined ? old.needs : { ...old.needs, ...target.needs };
-            return { ...old, runRequest, ...(needs === undefined ? {} : { needs }) };
+            checkRunRequestOptions(options, { type: old.type, lifecycle: 'service' });
+            const revised = { ...(old.runRequest as object), ...target?.runRequest, ...changes };
+            const runRequest = mergeRunRequest(revised, given);
+            if (old.type !== 'nix') return { ...old, runRequest };
+            // What the request says is said anew; the closure stays known.
+            const { memory: _memory, cpus: _cpus, ports: _ports, ...others } = { ...old.needs, ...target?.needs };
+            return { ...old, runRequest, needs: { ...others, ...needsOf(runRequest) } };
           },
           ...(env === undefined ? {} : { environment: parsePairs(env, 'variable') }),
         });

@@ -211,7 +211,8 @@ function update(replica: Replica, { workload_state: state, metadata }: WorkloadS
     const how = ran ? 'ended' : state === 'error' ? 'did not start' : 'ended';
     return [{ ...replica, kind: 'failed', what: `${how}${because}` }];
   }
-  if (ran && (!running || restarted))
+  // Also of one that was never seen running, because it ended before anybody looked.
+  if ((ran && !running) || restarted)
     return [{ ...replica, kind: 'restarted', what: `ended and was restarted${because}` }];
   return [];
 }

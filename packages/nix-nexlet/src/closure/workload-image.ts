@@ -9,7 +9,8 @@ import {
   requireTrust,
 } from '@nex-nix/nix';
 import type { NatsConnectionData, StartWorkloadRequest } from '@nex-nix/protocol';
-import type { SandboxSpec } from '@nex-nix/sandbox';
+import { findCertificates, type SandboxSpec } from '@nex-nix/sandbox';
+import type { NatsRelay, ReachableServers } from '../relay/nats-relay.ts';
 import { credentialsFolder } from '../request/credentials-file.ts';
 import { workloadEnvironment } from '../request/environment.ts';
 import type { WorkloadPlan } from '../request/workload-plan.ts';
@@ -24,6 +25,10 @@ export interface ImageSources {
   /** Keys whose signature makes a store path acceptable. */
   readonly trustedKeys: readonly PublicKey[];
   readonly logger: Logger;
+  /** Brings workloads at the bridge to NATS. */
+  readonly relay?: NatsRelay | undefined;
+  /** Told of what was fetched for a workload: store paths, and bytes of their NARs. */
+  readonly onFetched?: ((fetched: { paths: number; bytes: number }) => void) | undefined;
 }
 
 /** What an image is the image of. */
@@ -60,10 +65,13 @@ export class WorkloadImage {
 
   /** Fetches what of the closure is not here. After `accept()`. */
   async realise(signal: AbortSignal): Promise<void> {
-    const { source, store, trustedKeys, logger } = this.#sources;
+    const { source, store, trustedKeys, logger, onFetched } = this.#sources;
     const { storePath } = this.#of.plan;
     const infos = this.#accepted();
+    // All of it was found trusted when it was accepted.
+    if ((await store.missing(infos.map((info) => info.storePath))).length === 0) return;
     const { copied, narBytes } = await copyClosure(source, store, [storePath], { trustedKeys, infos, signal });
+    onFetched?.({ paths: copied.length, bytes: narBytes });
     if (copied.length > 0)
       logger.info({ storePath, paths: copied.length, bytes: narBytes }, 'closure realised, every NAR hash verified');
   }
@@ -73,17 +81,32 @@ export class WorkloadImage {
     const { store } = this.#sources;
     const { id, plan, request, secrets } = this.#of;
     const closure = this.#accepted().map((info) => info.storePath);
+    const shown = closure.map((storePath) => ({ storePath, source: store.realPath(storePath) }));
+    const { servers, hosts } = await this.#reachable(credentials.nats_servers);
     return {
       id: sandboxId,
-      closure: closure.map((storePath) => ({ storePath, source: store.realPath(storePath) })),
+      closure: shown,
       program: await findProgram(store, { storePath: plan.storePath, program: plan.program, closure }),
       argv: plan.argv,
-      environment: workloadEnvironment(id, plan, { request, credentials, secrets }),
+      environment: workloadEnvironment(id, plan, {
+        request,
+        credentials: { ...credentials, nats_servers: servers },
+        secrets,
+        certificates: await findCertificates(shown),
+      }),
       resources: plan.resources,
       network: plan.network,
       exposePorts: plan.exposePorts,
+      hosts,
       privateFolder: credentialsFolder(credentials),
     };
+  }
+
+  /** How a workload with its network gets to these NATS servers. */
+  async #reachable(servers: string[]): Promise<ReachableServers> {
+    const { relay } = this.#sources;
+    if (relay === undefined || this.#of.plan.network !== 'bridge') return { servers, hosts: {} };
+    return relay.reach(servers);
   }
 
   #accepted(): readonly PathInfo[] {

@@ -7,6 +7,8 @@ export interface EnvironmentInput {
   readonly credentials: NatsConnectionData;
   /** What the request had sealed. */
   readonly secrets: Readonly<Record<string, string>>;
+  /** The file of its closure that holds the certificates of authorities, if it has one. */
+  readonly certificates?: string | undefined;
 }
 
 /**
@@ -16,7 +18,7 @@ export interface EnvironmentInput {
 export function workloadEnvironment(
   id: string,
   plan: WorkloadPlan,
-  { request, credentials, secrets }: EnvironmentInput,
+  { request, credentials, secrets, certificates }: EnvironmentInput,
 ): Record<string, string> {
   const [server] = credentials.nats_servers;
   const hasFile = credentialsFolder(credentials) !== undefined;
@@ -24,6 +26,7 @@ export function workloadEnvironment(
     HOME: '/tmp',
     PATH: `${plan.storePath}/bin`,
     ...(server === undefined ? {} : { NATS_URL: server }),
+    ...(certificates === undefined ? {} : { SSL_CERT_FILE: certificates }),
     ...plan.environment,
     ...secrets,
     NEX_NAMESPACE: request.namespace,

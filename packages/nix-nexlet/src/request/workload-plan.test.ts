@@ -60,6 +60,15 @@ describe('planWorkload()', () => {
       warm: 2,
       timeoutMs: 30_000,
     });
+    const ports = { store_path: storePath, triggers: ['a.*'], expose_ports: [80] };
+    expect(() => planWorkload(ports, 'function')).toThrow('expose_ports are for services and jobs');
+  });
+
+  it('sets aside what all invocations that a function runs at once may use', () => {
+    const resources = { memory: '64MiB', cpus: 0.5 };
+    const asked = { store_path: storePath, triggers: ['a'], resources, function: { concurrency: 4 } };
+    expect(planWorkload(asked, 'function').reservation).toEqual({ memory: 256 * 2 ** 20, cpus: 2 });
+    expect(planWorkload({ store_path: storePath, resources }, 'service').reservation.cpus).toBe(0.5);
   });
 
   it('takes a file below a store path as the program', () => {

@@ -84,7 +84,7 @@ export interface WorkloadPlan {
   /** TCP ports; those of this machine too with network `bridge`. */
   readonly exposePorts: readonly number[];
   readonly resources: Resources;
-  /** What the request itself asks for, defaults left out. */
+  /** What the request itself asks for, defaults left out; of a function for all invocations that may run at once. */
   readonly reservation: { memory?: number; cpus?: number };
   readonly restart: RestartPlan;
   readonly stop: { signal: string; graceMs: number };
@@ -111,7 +111,7 @@ export function planWorkload(
   checkVariables(checked.environment ?? {}, 'environment');
   checkArguments('argv', checked.argv);
   const network = checked.network ?? defaults.network;
-  const { memory, cpus } = checked.resources ?? {};
+  const functionPlan = planFunction(checked, lifecycle);
   return {
     storePath,
     program,
@@ -121,14 +121,14 @@ export function planWorkload(
     network,
     exposePorts: planPorts(checked, network),
     resources: planResources(checked, defaults),
-    reservation: withoutUndefined({ memory: memory === undefined ? undefined : parseSize(memory), cpus }),
+    reservation: planReservation(checked, functionPlan?.concurrency ?? 1),
     restart: planRestart(checked, lifecycle),
     stop: {
       signal: checkSignal(checked.stop?.signal ?? defaults.stopSignal),
       graceMs: duration('stop.grace', checked.stop?.grace, defaults.stopGraceMs),
     },
     health: planHealth(checked, lifecycle, network),
-    function: planFunction(checked, lifecycle),
+    function: functionPlan,
   };
 }
 
@@ -152,6 +152,13 @@ function planResources({ resources = {} }: NixStartRequest, defaults: WorkloadDe
     pids: resources.pids ?? defaults.pids,
     tmp: size(resources.tmp, defaults.tmp),
     logRate: size(resources.log_rate, defaults.logRate),
+  });
+}
+
+function planReservation({ resources: { memory, cpus } = {} }: NixStartRequest, times: number) {
+  return withoutUndefined({
+    memory: memory === undefined ? undefined : parseSize(memory) * times,
+    cpus: cpus === undefined ? undefined : cpus * times,
   });
 }
 
@@ -206,7 +213,7 @@ function planProbe(
 }
 
 function planFunction(
-  { triggers = [], function: limits }: NixStartRequest,
+  { triggers = [], function: limits, expose_ports: ports = [] }: NixStartRequest,
   lifecycle: Lifecycle,
 ): FunctionPlan | undefined {
   if (lifecycle !== 'function') {
@@ -215,6 +222,8 @@ function planFunction(
     return undefined;
   }
   if (triggers.length === 0) throw invalid('triggers', 'must name a subject: nothing else invokes a function');
+  // Its sandboxes would be in each other's way.
+  if (ports.length > 0) throw invalid('expose_ports', 'are for services and jobs, not for a function');
   return {
     triggers,
     concurrency: limits?.concurrency ?? 8,

@@ -23,9 +23,16 @@ export async function followLogs(sandbox: Sandbox, from: LogPosition, sink: LogS
   await sink.save(from);
   await using position = new SavedPosition(sink);
   for await (const entry of sandbox.logs(from, { follow: true })) {
-    while (!sink.publish(entry)) if (!(await sink.delivered())) return;
+    const shown = entry.lost === undefined ? entry : lossNotice(entry, entry.lost);
+    while (!sink.publish(shown)) if (!(await sink.delivered())) return;
     position.moveTo(entry.position);
   }
+}
+
+/** What is published in place of output that is gone. */
+function lossNotice(entry: LogEntry, bytes: number): LogEntry {
+  const text = `nex: ${bytes} bytes of ${entry.stream} were dropped: more was printed than is kept for a reader`;
+  return { ...entry, stream: 'stderr', line: Buffer.from(text) };
 }
 
 /** A position that is saved at most once an interval, and when it is disposed. */

@@ -1,6 +1,6 @@
 import type { Feeds, Logger } from '@nex-nix/nexlet';
 import type { NatsConnectionData, StartWorkloadRequest, WorkloadSummary } from '@nex-nix/protocol';
-import type { Runtime } from '@nex-nix/sandbox';
+import type { Runtime, Usage } from '@nex-nix/sandbox';
 import type { Tenant } from '../bid-terms.ts';
 import type { WorkloadImage } from '../closure/workload-image.ts';
 import type { WorkloadPlan } from '../request/workload-plan.ts';
@@ -37,6 +37,8 @@ export interface ManagedWorkload {
   /** What bids depend on; undefined when it takes no more room. */
   readonly tenant: Tenant | undefined;
   summary(): WorkloadSummary;
+  /** What all that runs of it uses now; undefined while nothing does. */
+  usage(): Promise<Usage | undefined>;
   /** Resolves when the request is accepted; the rest happens in the background. A rejection refuses the workload. */
   launch(credentials: NatsConnectionData): Promise<void>;
   /** Gives it new credentials, for what runs and for what is started later. */

@@ -3,7 +3,17 @@ import { join } from 'node:path';
 import { StartWorkloadRequest } from '@nex-nix/protocol';
 import type { LogPosition, SandboxRecord } from '@nex-nix/sandbox';
 import { NixNexletError } from '../nix-nexlet-error.ts';
+import type { RestartHistory } from './restart-policy.ts';
 import type { WorkloadEnd } from './workload-end.ts';
+
+/** What of earlier runs is kept. */
+export interface RestartRecord {
+  readonly history: RestartHistory;
+  /** How the last one ended. */
+  readonly last: WorkloadEnd;
+  /** ISO 8601; present while nothing runs: when the next run is to begin. `sandbox` is that of the last one, if any. */
+  readonly next?: string;
+}
 
 /**
  * What must survive the node so that a workload can be adopted after a restart, or is not started a second time. Never
@@ -15,10 +25,16 @@ export interface WorkloadRecord {
   readonly request: StartWorkloadRequest;
   /** ISO 8601. */
   readonly startTime: string;
-  /** Absent only of one that ended before it had one. */
+  /** Absent only of one that ended before it had one, and of one whose next run is to come. */
   readonly sandbox?: SandboxRecord;
-  /** Log lines up to here were published. Absent until the workload was announced as running. */
+  /** When the program in it was started, ISO 8601; absent in records of earlier versions, and until it was. */
+  readonly began?: string;
+  /** Log lines up to here were published. Absent until the program was seen to run. */
   readonly logPosition?: LogPosition;
+  /** Whether this run was announced; absent: when there is a position. */
+  readonly up?: boolean;
+  /** Absent until it was started again for the first time. */
+  readonly restart?: RestartRecord;
   /** Present once it has ended. */
   readonly end?: WorkloadEnd;
 }
@@ -88,11 +104,21 @@ function parseRecord(text: string, id: string): WorkloadRecord {
   if (record?.version !== 1) throw new TypeError(`its version is ${String(record?.version)}, expected 1`);
   if (record.id !== id) throw new TypeError(`it is about "${String(record.id)}"`);
   if (Number.isNaN(Date.parse(String(record.startTime)))) throw new TypeError('its start time is no time');
-  const { end, sandbox } = record;
-  if (end === undefined && sandbox === undefined) throw new TypeError('it names no sandbox');
+  const { end, sandbox, restart } = record;
+  if (restart !== undefined) checkRestart(restart);
+  if (end === undefined && sandbox === undefined && restart?.next === undefined) {
+    throw new TypeError('it names no sandbox');
+  }
   if (end !== undefined && end.state !== 'stopped' && end.state !== 'error') throw new TypeError('its end is none');
   const request = StartWorkloadRequest.decode(JSON.stringify(record.request), id);
   return { ...(record as WorkloadRecord), request };
+}
+
+function checkRestart({ history, last, next }: Partial<RestartRecord>): void {
+  const counts = [history?.restarts, history?.failures, history?.quickEnds];
+  if (!counts.every((count) => Number.isSafeInteger(count))) throw new TypeError('its count of restarts is none');
+  if (typeof last !== 'object') throw new TypeError('the end of its last run is none');
+  if (next !== undefined && Number.isNaN(Date.parse(next))) throw new TypeError('the time of its next run is no time');
 }
 
 function unreadableError(file: string, { aside, cause }: { aside: string; cause: unknown }): NixNexletError {

@@ -111,6 +111,11 @@ export class LocalStore implements PathStore, AsyncDisposable {
     return [...hashes].filter((hash) => !db.hasPrefix(`${STORE_DIR}/${hash}-`));
   }
 
+  /** How many valid paths there are, and the bytes of their NARs. */
+  async size(): Promise<{ paths: number; bytes: number }> {
+    return this.#open().size();
+  }
+
   async pathInfo(path: StorePath, { signal }: SignalOptions = {}): Promise<PathInfo | undefined> {
     signal?.throwIfAborted();
     return this.#open().get(path);

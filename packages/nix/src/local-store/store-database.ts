@@ -20,6 +20,7 @@ const STATEMENTS = {
   referrers: 'SELECT referrer FROM refs WHERE reference = ? AND referrer <> reference',
   remove: 'DELETE FROM paths WHERE path = ?',
   uses: 'SELECT path, nar_size, last_used FROM paths',
+  size: 'SELECT count(*) AS paths, total(nar_size) AS bytes FROM paths',
   allReferences: 'SELECT referrer, reference FROM refs WHERE referrer <> reference',
   touch: 'UPDATE paths SET last_used = max(last_used, ?) WHERE path = ?',
   unsynced: 'SELECT path, unsynced FROM paths WHERE unsynced IS NOT NULL',
@@ -120,6 +121,12 @@ export class StoreDatabase implements Disposable {
     }
     for (const next of doomed) this.#statements.remove.run(next);
     return [...doomed];
+  }
+
+  /** How many valid paths there are, and the bytes of their NARs. */
+  size(): { paths: number; bytes: number } {
+    const row = this.#statements.size.get();
+    return { paths: Number(row?.['paths']), bytes: Number(row?.['bytes']) };
   }
 
   uses(): PathUse[] {

@@ -16,6 +16,13 @@ import type { DesiredWorkload } from './desired-workload.ts';
 import { Owners } from './owners.ts';
 import { Reconciler } from './reconciler.ts';
 
+/** What a nexlet is told of its workloads when it registers. */
+export interface Existing {
+  readonly existing: Record<string, AgentStartWorkloadRequest>;
+  /** Of jobs that have begun. */
+  readonly renewals: Record<string, NatsConnectionData>;
+}
+
 /** What a registration reply has beside the workloads, in bytes, and more. */
 const REPLY_OVERHEAD = 64 * 1024;
 
@@ -142,15 +149,13 @@ export class DesiredWorkloads implements AsyncDisposable {
     return this.#owners.agentFor(workload) === undefined;
   }
 
-  /** What a nexlet that registers is to run, with new credentials for each workload. */
-  async existingFor(
-    agentId: string,
-    request: RegisterAgentRequest,
-  ): Promise<Record<string, AgentStartWorkloadRequest>> {
+  /** What a nexlet that registers is to run, and what it may still run, with new credentials for each workload. */
+  async existingFor(agentId: string, request: RegisterAgentRequest): Promise<Existing> {
     const { state, mint } = this.#options;
     const claimed = this.#owners.claim(agentId, request);
     const owner = { name: request.name, xkey: request.public_xkey };
     const existing: Record<string, AgentStartWorkloadRequest> = {};
+    const renewals: Record<string, NatsConnectionData> = {};
     let room = (this.#node.nc.info?.max_payload ?? 0) - REPLY_OVERHEAD;
     for (const workload of claimed) {
       if (workload.owner?.xkey !== owner.xkey) await this.#attempt(() => state.put({ ...workload, owner }));
@@ -163,8 +168,20 @@ export class DesiredWorkloads implements AsyncDisposable {
       existing[id] = entry;
       this.#reconciler.handedOver(id);
     }
+    for (const { id, request: start } of claimed.filter((workload) => this.#mayRun(workload))) {
+      const credentials = await mint(id, start);
+      room -= Buffer.byteLength(JSON.stringify(credentials));
+      if (room < 0) break;
+      renewals[id] = credentials;
+    }
     this.#reconciler.poke();
-    return existing;
+    return { existing, renewals };
+  }
+
+  /** Whether it is a job that must not be started a second time, though it may run. */
+  #mayRun(workload: DesiredWorkload): boolean {
+    const { request, progress } = workload;
+    return request.workload_lifecycle === 'job' && progress !== 'starting' && !this.#reconciler.isToRun(workload);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

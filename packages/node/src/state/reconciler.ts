@@ -93,7 +93,7 @@ export class Reconciler implements AsyncDisposable {
   /** Whether a nexlet that registers is to have it: jobs run once, and what nobody was promised does not run at all. */
   isToRun({ id, request, progress }: DesiredWorkload): boolean {
     if (progress === 'starting' || this.#busy.has(id)) return false;
-    if (request.workload_lifecycle !== 'job' || this.#listed.has(id)) return true;
+    if (request.workload_lifecycle !== 'job') return true;
     return progress === 'accepted' && !this.#placed.has(id);
   }
 

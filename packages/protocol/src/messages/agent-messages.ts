@@ -39,6 +39,11 @@ const RegisterAgentResponseSchema = Type.Object({
   success: Type.Boolean(),
   /** Sent by nodes of this project only: the node will ask the nexlet what to bid (BID), and lets it serve that. */
   asks_for_bids: Type.Optional(Type.Boolean()),
+  /**
+   * Sent by nodes of this project only. By workload id: credentials for jobs that have begun, should the nexlet still run
+   * them; it must not start them.
+   */
+  renewals: Type.Optional(Type.Record(Type.String(), NatsConnectionDataSchema)),
 });
 export const RegisterAgentResponse = defineMessage('RegisterAgentResponse', RegisterAgentResponseSchema);
 export type RegisterAgentResponse = Static<typeof RegisterAgentResponseSchema>;

@@ -11,9 +11,20 @@ const Workload = {
   metadata: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
 };
 
+/** What is told of a run that ended while another one follows. */
+const Restart = {
+  ...Workload,
+  /** Absent when it ended well. */
+  error: Type.Optional(Type.Object({ code: Type.String(), message: Type.String() })),
+  /** How often it was started again, the coming time included. */
+  restarts: Type.Integer(),
+  /** RFC 3339: when the next run is to begin. */
+  next_start: Type.String(),
+};
+
 /**
  * The body of each event. The comment says what it is about, which is the third token of its subject.
- * Source: Nex 0.4, `models/events.go`.
+ * Source: Nex 0.4, `models/events.go`, where not said otherwise.
  */
 const SCHEMAS = {
   /** A node. */
@@ -47,6 +58,10 @@ const SCHEMAS = {
     ...Workload,
     error: Type.Optional(Type.Object({ code: Type.String(), message: Type.String() })),
   }),
+  /** A namespace. One run of a workload has ended, another one follows. Not in Nex. */
+  WORKLOADRESTARTING: Type.Object(Restart),
+  /** A namespace. Beside the one before, from the third run in a row on that ended soon after its start. Not in Nex. */
+  WORKLOADCRASHLOOP: Type.Object(Restart),
   /** A namespace. Go has no subject for it, thus never sends it. `duration`: in milliseconds. */
   WORKLOADTRIGGERED: Type.Object({ duration: Type.Number(), id: Type.String(), namespace: Type.String() }),
   /** A nexlet. */
@@ -58,7 +73,7 @@ export type EventName = keyof typeof SCHEMAS;
 /** What an event of that name says. */
 export type EventBody<N extends EventName> = Static<(typeof SCHEMAS)[N]>;
 
-/** All events of Nex 0.4 and how their bodies are written and read. */
+/** All events of Nex 0.4 and of this project, and how their bodies are written and read. */
 export const EVENTS = Object.fromEntries(
   Object.entries(SCHEMAS).map(([name, schema]) => [name, defineMessage(name, schema)]),
 ) as { readonly [N in EventName]: MessageType<EventBody<N>> };

@@ -18,9 +18,8 @@ const INPUT: OciConfigInput = {
   user: { uid: 1000, gid: 1000 },
   networkNamespace: undefined,
   hostIds: { root: 5, user: 6 },
-  maxFiles: 100,
+  rlimits: [{ name: 'CORE', value: 0 }],
   oomScoreAdj: 500,
-  onStarted: { path: '/bin/sh', args: [] },
   arch: 'x64',
 };
 const types = (input: OciConfigInput) => ociConfig(input).linux.namespaces.map(({ type }) => type);

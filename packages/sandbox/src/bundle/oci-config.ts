@@ -1,19 +1,25 @@
 import { seccompProfile } from './seccomp.ts';
+import type { Rlimit } from '../machine.ts';
 import type { InsideUser } from './rootfs.ts';
 import type { ClosurePath, SandboxSpec } from '../sandbox.ts';
 import type { HostIds } from './user-ids.ts';
 
 const DEFAULT_TMP_BYTES = 64 * 1024 * 1024;
 
-// What an OCI runtime can do harm with or tell about the machine; as Docker and containerd have them.
+// What can do harm to the machine or tells of it; as Docker and containerd have them, and besides the kernel's command
+// line, which may hold secrets, and what tells where it lies in memory and who has keys.
 const MASKED_PATHS = [
   '/proc/acpi',
   '/proc/asound',
+  '/proc/cmdline',
   '/proc/config.gz',
   '/proc/interrupts',
+  '/proc/kallsyms',
   '/proc/kcore',
+  '/proc/key-users',
   '/proc/keys',
   '/proc/latency_stats',
+  '/proc/modules',
   '/proc/sched_debug',
   '/proc/scsi',
   '/proc/sysrq-trigger',
@@ -33,20 +39,17 @@ export interface OciConfigInput {
   networkNamespace: string | undefined;
   /** Ids outside; undefined where there is no user namespace to map them in. */
   hostIds: HostIds | undefined;
-  /** Highest number of open files. */
-  maxFiles: number;
+  rlimits: readonly Rlimit[];
   oomScoreAdj: number;
   /** Where the spec's private folder lies on this machine. */
   privateSource?: string | undefined;
-  /** Run when the program has been started, by the runtime and in its namespaces. */
-  onStarted: { path: string; args: readonly string[] };
   /** As `process.arch`. */
   arch: string;
 }
 
 /** The `config.json` of a bundle (OCI runtime-spec 1.0.2), its root file system in `rootfs` beside it. */
 export function ociConfig(input: OciConfigInput) {
-  const { spec, mounts, user, networkNamespace, hostIds, maxFiles, oomScoreAdj, onStarted, arch } = input;
+  const { spec, mounts, user, networkNamespace, hostIds, rlimits, oomScoreAdj, arch } = input;
   const mapping = hostIds === undefined ? undefined : idMapping(user, hostIds);
   const namespaces = ['pid', 'mount', 'ipc', 'uts', 'cgroup'];
   if (mapping !== undefined) namespaces.push('user');
@@ -61,10 +64,7 @@ export function ociConfig(input: OciConfigInput) {
       capabilities: { bounding: [], effective: [], inheritable: [], permitted: [], ambient: [] },
       noNewPrivileges: true,
       oomScoreAdj,
-      rlimits: [
-        { type: 'RLIMIT_NOFILE', soft: maxFiles, hard: maxFiles },
-        { type: 'RLIMIT_CORE', soft: 0, hard: 0 },
-      ],
+      rlimits: rlimits.map(({ name, value }) => ({ type: `RLIMIT_${name}`, soft: value, hard: value })),
     },
     root: { path: 'rootfs', readonly: true },
     hostname: spec.id,
@@ -79,7 +79,6 @@ export function ociConfig(input: OciConfigInput) {
       })),
       ...privateMounts(input),
     ],
-    hooks: { poststart: [onStarted] },
     linux: {
       namespaces: [...namespaces.map((type) => ({ type })), ...networkOf(spec, networkNamespace)],
       ...(mapping === undefined ? {} : mapping),

@@ -1,6 +1,15 @@
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
-import { lchown, lstat, readlink, symlink } from 'node:fs/promises';
+import {
+  chmodSync,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  readlinkSync,
+  type Stats,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
+import { CERTIFICATE_FOLDERS, findCertificates, linkCertificates } from './certificates.ts';
 import { hasErrno } from '../file-errors.ts';
 import { SandboxError } from '../sandbox-error.ts';
 import type { ClosurePath, SandboxSpec } from '../sandbox.ts';
@@ -15,7 +24,8 @@ export interface InsideUser {
 }
 
 /**
- * Writes the root file system of a sandbox: folders to mount on, `/etc`, and in `/nix/store` the store paths that are
+ * Writes the root file system of a sandbox: folders to mount on, `/etc`
+ * (with links to the certificates of authorities, if its closure has them), and in `/nix/store` the store paths that are
  * symbolic links, since a mount would follow those through this machine's folders.
  *
  * @param ids `user`: the program's, inside. `rootId`: what the root user inside is outside. `resolvConf`: text of its file.
@@ -29,8 +39,11 @@ export async function writeRootfs(
 ): Promise<ClosurePath[]> {
   const { privateFolder } = spec;
   const mountPoints = privateFolder === undefined ? [] : ['run', privateFolder.path.slice(1)];
-  writeSkeleton(rootfs, [...FOLDERS, ...mountPoints], etcFiles(spec, ids.user, resolvConf));
-  const links = await Promise.all(spec.closure.map((path) => writeIfLink(rootfs, path, ids.rootId)));
+  const certificates = await findCertificates(spec.closure);
+  const certificateFolders = certificates === undefined ? [] : CERTIFICATE_FOLDERS;
+  writeSkeleton(rootfs, [...FOLDERS, ...certificateFolders, ...mountPoints], etcFiles(spec, ids.user, resolvConf));
+  if (certificates !== undefined) linkCertificates(rootfs, certificates);
+  const links = spec.closure.map((path) => writeIfLink(rootfs, path, ids.rootId));
   return spec.closure.filter((_, index) => !links[index]);
 }
 
@@ -48,19 +61,19 @@ function writeSkeleton(rootfs: string, folders: readonly string[], etc: readonly
   }
 }
 
-async function writeIfLink(rootfs: string, { storePath, source }: ClosurePath, rootId: number): Promise<boolean> {
-  const isLink = (await lstatSource(storePath, source)).isSymbolicLink();
+function writeIfLink(rootfs: string, { storePath, source }: ClosurePath, rootId: number): boolean {
+  const isLink = lstatSource(storePath, source).isSymbolicLink();
   if (isLink) {
-    await symlink(await readlink(source), join(rootfs, storePath));
+    symlinkSync(readlinkSync(source), join(rootfs, storePath));
     // The runtime copies it together with its owner, who must exist inside.
-    await lchown(join(rootfs, storePath), rootId, rootId);
+    lchownSync(join(rootfs, storePath), rootId, rootId);
   }
   return isLink;
 }
 
-async function lstatSource(storePath: string, source: string) {
+function lstatSource(storePath: string, source: string): Stats {
   try {
-    return await lstat(source);
+    return lstatSync(source);
   } catch (error) {
     if (!hasErrno(error, 'ENOENT', 'ENOTDIR')) throw error;
     throw new SandboxError(

@@ -1,3 +1,5 @@
+import { join } from 'node:path';
+
 /** What we limit or measure; `cpuacct` is a controller of its own in version 1 only. */
 export type Controller = 'memory' | 'pids' | 'cpu' | 'cpuacct';
 
@@ -5,6 +7,8 @@ export type Controller = 'memory' | 'pids' | 'cpu' | 'cpuacct';
 export interface Hierarchy {
   version: 1 | 2;
   mountPoint: string;
+  /** The cgroup that holds everything of ours. */
+  parent: string;
   controllers: readonly Controller[];
 }
 
@@ -20,13 +24,18 @@ export interface CgroupLayout {
 const V1_CONTROLLERS: readonly Controller[] = ['memory', 'pids', 'cpu', 'cpuacct'];
 const V2_CONTROLLERS: readonly Controller[] = ['memory', 'pids', 'cpu'];
 
+/** Name of the cgroup that holds everything of ours. */
+const PARENT = 'nex-nix';
+
 /**
- * How cgroups are mounted: version 2 alone, version 1, both (hybrid: only its version 1 part is used), or not at all.
+ * How cgroups are mounted: version 2 alone, version 1, both (hybrid: each for the controllers that it owns; version 2
+ * comes first), or not at all.
  *
  * @param mountinfo Text of `/proc/self/mountinfo`, see proc_pid_mountinfo(5).
  * @param v2Controllers Text of `cgroup.controllers` at the root of the version 2 mount.
+ * @param below The cgroup that ours is put in, from the root of each tree.
  */
-export function parseCgroupLayout(mountinfo: string, v2Controllers: string): CgroupLayout {
+export function parseCgroupLayout(mountinfo: string, v2Controllers: string, below = '/'): CgroupLayout {
   const mounts = cgroupMounts(mountinfo);
   const v1 = new Map<string, Hierarchy>();
   for (const { type, mountPoint, options } of mounts) {
@@ -34,15 +43,24 @@ export function parseCgroupLayout(mountinfo: string, v2Controllers: string): Cgr
     if (type !== 'cgroup' || controllers.length === 0) continue;
     // The same tree may be mounted twice (`cpu,cpuacct` often is); the first mount serves.
     const key = controllers.join();
-    if (!v1.has(key)) v1.set(key, { version: 1, mountPoint, controllers });
+    if (!v1.has(key)) v1.set(key, { version: 1, mountPoint, parent: join(mountPoint, below, PARENT), controllers });
   }
-  const v2 = mounts.find(({ type }) => type === 'cgroup2')?.mountPoint;
-  if (v1.size > 0) return { hierarchies: [...v1.values()], ...(v2 === undefined ? {} : { hide: v2 }) };
-  if (v2 === undefined) return { hierarchies: [] };
+  const mountPoint = mounts.find(({ type }) => type === 'cgroup2')?.mountPoint;
+  if (mountPoint === undefined) return { hierarchies: [...v1.values()] };
   const present = v2Controllers.trim().split(/\s+/);
-  return {
-    hierarchies: [{ version: 2, mountPoint: v2, controllers: V2_CONTROLLERS.filter((name) => present.includes(name)) }],
-  };
+  const controllers = V2_CONTROLLERS.filter((name) => present.includes(name));
+  const v2: Hierarchy = { version: 2, mountPoint, parent: join(mountPoint, below, PARENT), controllers };
+  if (v1.size === 0) return { hierarchies: [v2] };
+  return { hierarchies: [...(controllers.length === 0 ? [] : [v2]), ...v1.values()], hide: mountPoint };
+}
+
+/**
+ * Name of the file that a process of one thread enters a cgroup by, writing `0`. To `cgroup.procs` the kernel lets it wait
+ * for an RCU grace period, 10 to 20 ms, unless somebody did the same a moment before; to `tasks`, which only version 1
+ * has, it does not (`cgroup_procs_write_start()`: whoever moves itself alone needs no lock).
+ */
+export function entryFile(hierarchies: readonly Hierarchy[]): string {
+  return hierarchies[0]?.version === 1 ? 'tasks' : 'cgroup.procs';
 }
 
 /** Where the version 2 tree is mounted, if it is. */

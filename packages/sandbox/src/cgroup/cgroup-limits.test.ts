@@ -2,9 +2,9 @@ import { describe, expect, it } from 'vitest';
 import type { Hierarchy } from './cgroup-layout.ts';
 import { limitWrites, pidsLimit, unsupportedLimits } from './cgroup-limits.ts';
 
-const V1_MEMORY: Hierarchy = { version: 1, mountPoint: '/m', controllers: ['memory'] };
-const V1_CPU: Hierarchy = { version: 1, mountPoint: '/c', controllers: ['cpu', 'cpuacct'] };
-const V2: Hierarchy = { version: 2, mountPoint: '/u', controllers: ['memory', 'pids', 'cpu'] };
+const V1_MEMORY: Hierarchy = { version: 1, mountPoint: '/m', parent: '/m/nex-nix', controllers: ['memory'] };
+const V1_CPU: Hierarchy = { version: 1, mountPoint: '/c', parent: '/c/nex-nix', controllers: ['cpu', 'cpuacct'] };
+const V2: Hierarchy = { version: 2, mountPoint: '/u', parent: '/u/nex-nix', controllers: ['memory', 'pids', 'cpu'] };
 const ALL = { memory: 1 << 20, cpus: 0.5, pids: 10 };
 
 describe('limitWrites()', () => {

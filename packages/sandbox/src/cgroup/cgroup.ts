@@ -1,24 +1,22 @@
+import { existsSync, writeFileSync } from 'node:fs';
 import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
+import { join, relative, sep } from 'node:path';
 import type { CgroupLayout, Controller, Hierarchy } from './cgroup-layout.ts';
-import { limitWrites } from './cgroup-limits.ts';
+import { limitWrites, pidsLimit } from './cgroup-limits.ts';
+import { ExecCgroup, killCommands } from './exec-cgroup.ts';
+import { killAll, parsePids, processesIn, removeCgroup } from './processes.ts';
+import { readNow } from './read-now.ts';
 import { hasErrno } from '../file-errors.ts';
 import { SandboxError } from '../sandbox-error.ts';
 import type { Resources, Usage } from '../sandbox.ts';
-
-/** Name of the cgroup that holds everything of ours. */
-const PARENT = 'nex-nix';
 
 /** Beside the sandboxes' own: where supervisors live. No sandbox id starts with an underscore. */
 const SUPERVISORS = '_supervisors';
 
 /** Where the processes go that were in the root of a version 2 tree when controllers had to be handed down. */
-const MEMBERS = `${PARENT}-members`;
+const MEMBERS = 'nex-nix-members';
 
 const MOVE_ROUNDS = 20;
-
-const KILL_TIMEOUT_MS = 10_000;
 
 /**
  * Makes the parent cgroups. The result has only the hierarchies, and of them the controllers, that can really be used:
@@ -31,7 +29,7 @@ export async function prepareCgroups({ hierarchies }: CgroupLayout): Promise<Hie
 
 async function prepare(hierarchy: Hierarchy): Promise<Hierarchy | undefined> {
   try {
-    await mkdir(join(hierarchy.mountPoint, PARENT, SUPERVISORS), { recursive: true });
+    await makeParent(hierarchy);
     return hierarchy.version === 1 ? hierarchy : { ...hierarchy, controllers: await enableControllers(hierarchy) };
   } catch (error) {
     if (hasErrno(error, 'EROFS', 'EACCES', 'EPERM', 'ENOENT')) return undefined;
@@ -39,10 +37,21 @@ async function prepare(hierarchy: Hierarchy): Promise<Hierarchy | undefined> {
   }
 }
 
+/** The cgroup that ours is put in is somebody else's to make. */
+async function makeParent({ parent }: Hierarchy): Promise<void> {
+  for (const folder of [parent, join(parent, SUPERVISORS)]) {
+    try {
+      await mkdir(folder);
+    } catch (error) {
+      if (!hasErrno(error, 'EEXIST')) throw error;
+    }
+  }
+}
+
 /** Removes the parent cgroups that no sandbox uses, of whatever process. */
 export async function removeEmptyParents({ hierarchies }: CgroupLayout): Promise<void> {
-  for (const { mountPoint } of hierarchies) {
-    for (const folder of [join(PARENT, SUPERVISORS), PARENT, MEMBERS].map((name) => join(mountPoint, name))) {
+  for (const { mountPoint, parent } of hierarchies) {
+    for (const folder of [join(parent, SUPERVISORS), parent, join(mountPoint, MEMBERS)]) {
       try {
         await rmdir(folder);
       } catch (error) {
@@ -53,11 +62,11 @@ export async function removeEmptyParents({ hierarchies }: CgroupLayout): Promise
 }
 
 /** Version 2 hands controllers down level by level. */
-async function enableControllers({ mountPoint, controllers }: Hierarchy): Promise<Controller[]> {
+async function enableControllers({ mountPoint, parent, controllers }: Hierarchy): Promise<Controller[]> {
   const enabled: Controller[] = [];
   for (const controller of controllers) {
     try {
-      await enable(mountPoint, controller);
+      await enable({ mountPoint, parent, controller });
       enabled.push(controller);
     } catch (error) {
       if (!hasErrno(error, 'EBUSY', 'EROFS', 'EACCES', 'EPERM', 'ENOENT', 'EINVAL')) throw error;
@@ -66,7 +75,15 @@ async function enableControllers({ mountPoint, controllers }: Hierarchy): Promis
   return enabled;
 }
 
-async function enable(mountPoint: string, controller: Controller): Promise<void> {
+async function enable({
+  mountPoint,
+  parent,
+  controller,
+}: {
+  mountPoint: string;
+  parent: string;
+  controller: Controller;
+}) {
   const enableIn = (folder: string) => writeFile(join(folder, 'cgroup.subtree_control'), `+${controller}`);
   try {
     await enableIn(mountPoint);
@@ -75,7 +92,11 @@ async function enable(mountPoint: string, controller: Controller): Promise<void>
     await moveMembers(mountPoint);
     await enableIn(mountPoint);
   }
-  await enableIn(join(mountPoint, PARENT));
+  let folder = mountPoint;
+  for (const name of relative(mountPoint, parent).split(sep)) {
+    folder = join(folder, name);
+    await enableIn(folder);
+  }
 }
 
 /**
@@ -99,6 +120,16 @@ async function moveMembers(mountPoint: string): Promise<void> {
   }
 }
 
+/** The cgroups that those of sandboxes are in, and that of supervisors. */
+export function cgroupParents(hierarchies: readonly Hierarchy[]): string[] {
+  return hierarchies.map(({ parent }) => parent);
+}
+
+/** Whether nobody has removed what {@link prepareCgroups} made. */
+export function areParentsThere(hierarchies: readonly Hierarchy[]): boolean {
+  return cgroupParents(hierarchies).every((parent) => existsSync(join(parent, SUPERVISORS)));
+}
+
 /** The cgroup of one sandbox, in every hierarchy. */
 export class SandboxCgroup {
   readonly #hierarchies: readonly Hierarchy[];
@@ -111,7 +142,7 @@ export class SandboxCgroup {
 
   /** The parents of it and of its supervisor's: `<parent>/<id>` and `<parent>/_supervisors`. */
   get parents(): string[] {
-    return this.#hierarchies.map(({ mountPoint }) => join(mountPoint, PARENT));
+    return cgroupParents(this.#hierarchies);
   }
 
   /** The file whose `oom_kill` line counts what the kernel killed for want of memory. */
@@ -126,6 +157,23 @@ export class SandboxCgroup {
     return pids && this.#file(pids, 'pids.max');
   }
 
+  /** Whether there is anything of it. */
+  get exists(): boolean {
+    return this.#folders.some((folder) => existsSync(folder));
+  }
+
+  /** Sets the exact limit of processes, which holds once the runtime has set the sandbox up. */
+  limitPids(pids: number): void {
+    const file = this.pidsMax;
+    if (file === undefined) return;
+    try {
+      writeFileSync(file, pidsLimit(pids));
+    } catch (error) {
+      // It has ended and is being removed.
+      if (!hasErrno(error, 'ENOENT', 'ENODEV')) throw error;
+    }
+  }
+
   async create(resources: Resources): Promise<void> {
     await Promise.all(this.#hierarchies.map((hierarchy) => this.#createIn(hierarchy, resources)));
   }
@@ -136,52 +184,48 @@ export class SandboxCgroup {
       try {
         await writeFile(this.#file(hierarchy, file), value, { flag: 'r+' });
       } catch (error) {
-        if (!(optional && hasErrno(error, 'ENOENT'))) throw error;
+        if (optional && hasErrno(error, 'ENOENT')) continue;
+        if (!hasErrno(error, 'EACCES', 'EPERM', 'EROFS', 'ENOENT', 'EOPNOTSUPP')) throw error;
+        throw new SandboxError(
+          'SANDBOX_LIMIT_UNSUPPORTED',
+          `Cannot limit the sandbox "${this.#id}": "${file}" of its cgroup cannot be written`,
+          { hint: `ls -l ${this.#file(hierarchy, '')}`, cause: error },
+        );
       }
     }
   }
 
   /** Process ids, as this machine numbers them, of everything in it. */
   async processes(): Promise<number[]> {
-    const pids = new Set<number>();
-    for (const hierarchy of this.#hierarchies) {
-      const text = await readOrUndefined(this.#file(hierarchy, 'cgroup.procs'));
-      for (const pid of parsePids(text ?? '')) pids.add(pid);
-    }
-    return [...pids];
+    return processesIn(this.#folders);
   }
 
   /** Kills everything in it and waits until it is empty. */
   async kill(): Promise<void> {
-    const deadline = Date.now() + KILL_TIMEOUT_MS;
-    for (let pause = 1; ; pause = Math.min(pause * 2, 50)) {
-      const alive = await this.processes();
-      if (alive.length === 0) return;
-      if (Date.now() > deadline) {
-        throw new SandboxError(
-          'SANDBOX_STOP_FAILED',
-          `Cannot stop the sandbox "${this.#id}": processes ${alive.join(', ')} are alive after SIGKILL`,
-          { hint: `ps -o pid,stat,wchan,args -p ${alive.join(',')}` },
-        );
-      }
-      for (const pid of alive) sigkill(pid);
-      await delay(pause);
-    }
+    await killAll(this.#folders, `the sandbox "${this.#id}"`);
   }
 
   /** Removes it once it is empty. */
   async remove(): Promise<void> {
     await this.kill();
-    await Promise.all(this.#hierarchies.map((hierarchy) => removeCgroup(this.#file(hierarchy, ''))));
+    await Promise.all(this.#folders.map(removeCgroup));
   }
 
-  async usage(): Promise<Usage> {
-    const [memory, memoryPeak, cpuMicros, pids] = await Promise.all([
-      this.#number('memory', 'memory.usage_in_bytes', 'memory.current'),
-      this.#number('memory', 'memory.max_usage_in_bytes', 'memory.peak'),
-      this.#cpuMicros(),
-      this.#number('pids', 'pids.current', 'pids.current'),
-    ]);
+  /** Makes a cgroup of its own for one more command. Undefined when it is not there, or the machine has none. */
+  async makeExec(name: string): Promise<ExecCgroup | undefined> {
+    return ExecCgroup.make(this.#hierarchies, (hierarchy) => this.#file(hierarchy, ''), name);
+  }
+
+  /** Ends the commands of a process that has been killed. */
+  async killCommands(): Promise<void> {
+    await killCommands(this.#hierarchies, (hierarchy) => this.#file(hierarchy, ''));
+  }
+
+  usage(): Usage {
+    const memory = this.#number('memory', 'memory.usage_in_bytes', 'memory.current');
+    const memoryPeak = this.#number('memory', 'memory.max_usage_in_bytes', 'memory.peak');
+    const cpuMicros = this.#cpuMicros();
+    const pids = this.#number('pids', 'pids.current', 'pids.current');
     return {
       ...(memory === undefined ? {} : { memory }),
       ...(memoryPeak === undefined ? {} : { memoryPeak }),
@@ -190,21 +234,21 @@ export class SandboxCgroup {
     };
   }
 
-  async #cpuMicros(): Promise<number | undefined> {
+  #cpuMicros(): number | undefined {
     const v1 = this.#with('cpuacct');
     if (v1 !== undefined) {
-      const nanos = await this.#number('cpuacct', 'cpuacct.usage', 'cpuacct.usage');
+      const nanos = this.#number('cpuacct', 'cpuacct.usage', 'cpuacct.usage');
       return nanos === undefined ? undefined : Math.round(nanos / 1000);
     }
     const v2 = this.#hierarchies.find(({ version }) => version === 2);
-    const text = v2 && (await readOrUndefined(this.#file(v2, 'cpu.stat')));
+    const text = v2 && readNow(this.#file(v2, 'cpu.stat'));
     const micros = text?.match(/^usage_usec (\d+)$/m)?.[1];
     return micros === undefined ? undefined : Number(micros);
   }
 
-  async #number(controller: Controller, v1: string, v2: string): Promise<number | undefined> {
+  #number(controller: Controller, v1: string, v2: string): number | undefined {
     const hierarchy = this.#with(controller);
-    const text = hierarchy && (await readOrUndefined(this.#file(hierarchy, hierarchy.version === 1 ? v1 : v2)));
+    const text = hierarchy && readNow(this.#file(hierarchy, hierarchy.version === 1 ? v1 : v2));
     return text === undefined ? undefined : Number(text);
   }
 
@@ -212,45 +256,11 @@ export class SandboxCgroup {
     return this.#hierarchies.find(({ controllers }) => controllers.includes(controller));
   }
 
-  #file({ mountPoint }: Hierarchy, name: string): string {
-    return join(mountPoint, PARENT, this.#id, name);
+  get #folders(): string[] {
+    return this.#hierarchies.map((hierarchy) => this.#file(hierarchy, ''));
   }
-}
 
-/** 0 stands for a process outside our pid namespace; as an argument of kill it would mean ourselves. */
-function parsePids(text: string): number[] {
-  return text
-    .split('\n')
-    .map(Number)
-    .filter((pid) => pid > 0);
-}
-
-function sigkill(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch (error) {
-    if (!hasErrno(error, 'ESRCH')) throw error;
-  }
-}
-
-/** rmdir of a cgroup says EBUSY for a moment after its last process has gone. */
-async function removeCgroup(folder: string): Promise<void> {
-  for (let attempt = 0; ; attempt++) {
-    try {
-      return await rmdir(folder);
-    } catch (error) {
-      if (hasErrno(error, 'ENOENT')) return;
-      if (!hasErrno(error, 'EBUSY') || attempt === 50) throw error;
-    }
-    await delay(10);
-  }
-}
-
-async function readOrUndefined(file: string): Promise<string | undefined> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT', 'ENODEV')) return undefined;
-    throw error;
+  #file({ parent }: Hierarchy, name: string): string {
+    return join(parent, this.#id, name);
   }
 }

@@ -2,7 +2,8 @@ import { appendFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { tempDir } from '@nex-nix/test-kit';
 import { describe, expect, it } from 'vitest';
-import { MAX_LINE_BYTES, readLogs } from './log-reader.ts';
+import { MAX_LINE_BYTES } from './line-splitter.ts';
+import { readLogs } from './log-reader.ts';
 import { Pulse } from '../pulse.ts';
 import type { LogEntry, LogPosition } from '../sandbox.ts';
 
@@ -13,7 +14,7 @@ async function source() {
   const dir = await tempDir();
   const pulse = new Pulse();
   const state = { ended: false, released: false };
-  const path = (stream: 'stdout' | 'stderr') => join(dir.path, stream);
+  const path = (stream: 'stdout' | 'stderr') => join(dir.path, `${stream}.0`);
   const change = async (task: () => Promise<unknown> | void) => {
     await task();
     pulse.fire();
@@ -24,9 +25,13 @@ async function source() {
     end: () => change(() => void (state.ended = true)),
     release: () => change(() => void (state.released = true)),
     read: (from = START, follow = false) =>
-      readLogs({ path, ended: () => state.ended, released: () => state.released, changed: () => pulse.next() }, from, {
-        follow,
-      }),
+      readLogs(
+        { folder: dir.path, ended: () => state.ended, released: () => state.released, changed: () => pulse.next() },
+        from,
+        {
+          follow,
+        },
+      ),
     [Symbol.asyncDispose]: () => dir[Symbol.asyncDispose](),
   };
 }

@@ -1,91 +1,97 @@
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { abortable } from '../abortable.ts';
-import { hasErrno } from '../file-errors.ts';
 import type { LogEntry, LogOptions, LogPosition } from '../sandbox.ts';
+import { LineSplitter, type Line, MAX_LINE_BYTES } from './line-splitter.ts';
+import { LogSegments, type StreamName } from './log-segments.ts';
+import { ReaderMark } from './reader-mark.ts';
 
-/** Longer lines are handed out in pieces of this size. */
-export const MAX_LINE_BYTES = 64 * 1024;
+/** What the next stretch of a stream has. */
+interface Stretch {
+  lines: readonly Line[];
+  /** Bytes before them that are gone. */
+  lost: number;
+}
 
-const NEWLINE = 0x0a;
-
-type StreamName = LogEntry['stream'];
-
-/** Lines of one stream's file from a position on; remembers how far it got. Memory: one line and one read. */
+/** Lines of one stream from a position on; remembers how far it got. Memory: one line and one read. */
 class LogReader implements AsyncDisposable {
-  readonly #path: string;
-  /** Offset of the first byte that no line handed out so far contains. */
-  #position: number;
-  #pending: Buffer = Buffer.alloc(0);
-  #handle: FileHandle | undefined;
-  /** Length of the file at the first read: what lies beyond is new. */
+  readonly #segments: LogSegments;
+  readonly #splitter: LineSplitter;
+  readonly #mark: ReaderMark | undefined;
+  /** The segment that is being read. */
+  #current: { start: number; handle: FileHandle } | undefined;
+  /** Length of the stream at the first read: what lies beyond is new. */
   #oldBytes: number | undefined;
 
-  constructor(path: string, position: number) {
-    this.#path = path;
-    this.#position = position;
+  constructor(folder: string, stream: StreamName, { position, follow }: { position: number; follow: boolean }) {
+    this.#segments = new LogSegments(folder, stream);
+    this.#splitter = new LineSplitter(position);
+    this.#mark = follow ? new ReaderMark(folder, stream) : undefined;
   }
 
-  /** The lines that the next stretch of the file completes, or undefined when there is nothing more now. */
-  async read(): Promise<Line[] | undefined> {
-    this.#handle ??= await openOrUndefined(this.#path);
-    this.#oldBytes ??= (await this.#handle?.stat())?.size ?? 0;
-    const buffer = Buffer.allocUnsafe(MAX_LINE_BYTES);
-    const offset = this.#position + this.#pending.length;
-    const result = await this.#handle?.read(buffer, 0, buffer.length, offset);
-    if (result === undefined || result.bytesRead === 0) return undefined;
-    return this.#split(Buffer.concat([this.#pending, buffer.subarray(0, result.bytesRead)]));
+  /** What comes next, or undefined when there is nothing more now. */
+  async read(): Promise<Stretch | undefined> {
+    this.#oldBytes ??= await this.#segments.end();
+    for (;;) {
+      const lost = this.#current === undefined ? await this.#enter() : 0;
+      const { start, handle } = this.#current ?? {};
+      if (start === undefined || handle === undefined) return undefined;
+      const at = this.#splitter.next - start;
+      // Mostly nothing is new, and a buffer for that would be most of what waiting for many programs costs.
+      const length = Math.min(MAX_LINE_BYTES, Math.max(0, (await handle.stat()).size - at));
+      const buffer = Buffer.allocUnsafe(length);
+      const { bytesRead } = length === 0 ? { bytesRead: 0 } : await handle.read(buffer, 0, length, at);
+      if (bytesRead > 0 || lost > 0) return { lost, lines: this.#splitter.push(buffer.subarray(0, bytesRead)) };
+      if (!(await this.#leave(start, handle))) return undefined;
+    }
+  }
+
+  /** Whether a line that ends there was written after reading began. */
+  isNew({ end }: Line): boolean {
+    return end > (this.#oldBytes ?? 0);
   }
 
   /** The unfinished last line; for when nothing more will come. */
   rest(): Line | undefined {
-    if (this.#pending.length === 0) return undefined;
-    const line = this.#take(this.#pending, this.#pending.length);
-    this.#pending = Buffer.alloc(0);
-    return line;
+    return this.#splitter.rest();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#handle?.close();
-    this.#handle = undefined;
+    this.#mark?.[Symbol.dispose]();
+    await this.#current?.handle.close();
+    this.#current = undefined;
   }
 
-  #split(data: Buffer): Line[] {
-    const lines: Line[] = [];
-    for (;;) {
-      const newline = data.indexOf(NEWLINE);
-      const end = newline === -1 ? data.length : newline;
-      if (end > MAX_LINE_BYTES) {
-        lines.push(this.#take(data, MAX_LINE_BYTES));
-        data = data.subarray(MAX_LINE_BYTES);
-      } else if (newline !== -1) {
-        lines.push(this.#take(data, end, 1));
-        data = data.subarray(end + 1);
-      } else {
-        this.#pending = data;
-        return lines;
-      }
+  /** Opens the segment where it is to go on; returns how many bytes before that are gone. */
+  async #enter(): Promise<number> {
+    this.#current = await this.#segments.openAt(this.#splitter.next);
+    if (this.#current === undefined) return 0;
+    this.#mark?.moveTo(this.#current.start);
+    const { start } = this.#current;
+    return start > this.#splitter.next ? this.#splitter.skipTo(start) : 0;
+  }
+
+  /** At the end of a segment: goes on to the next. False when there is none yet. */
+  async #leave(start: number, handle: FileHandle): Promise<boolean> {
+    const end = this.#splitter.next;
+    const next = end > start ? await this.#segments.open(end) : undefined;
+    if (next !== undefined) {
+      this.#current = { start: end, handle: next };
+      this.#mark?.moveTo(end);
+    } else if ((await handle.stat()).nlink === 0) {
+      // Dropped, and maybe the next one too.
+      this.#current = undefined;
+    } else {
+      return false;
     }
+    await handle.close();
+    return true;
   }
-
-  #take(data: Buffer, length: number, newline: 0 | 1 = 0): Line {
-    this.#position += length + newline;
-    // A copy: whoever keeps one line must not keep the whole read with it.
-    const line = new Uint8Array(data.subarray(0, length));
-    return { line, end: this.#position, isNew: this.#position > (this.#oldBytes ?? 0) };
-  }
-}
-
-interface Line {
-  line: Uint8Array;
-  /** Offset of what follows. */
-  end: number;
-  /** Written after reading began. */
-  isNew: boolean;
 }
 
 /** The parts of a sandbox that reading its logs depends on. */
 export interface LogSource {
-  path(stream: StreamName): string;
+  /** Where the files are, see {@link LogSegments}. */
+  folder: string;
   /** Whether the files are complete. */
   ended(): boolean;
   /** Whether followers are to go. */
@@ -101,16 +107,21 @@ export async function* readLogs(
   { signal, follow = false }: LogOptions,
 ): AsyncGenerator<LogEntry> {
   signal?.throwIfAborted();
-  await using stdout = new LogReader(source.path('stdout'), from.stdout);
-  await using stderr = new LogReader(source.path('stderr'), from.stderr);
+  await using stdout = new LogReader(source.folder, 'stdout', { position: from.stdout, follow });
+  await using stderr = new LogReader(source.folder, 'stderr', { position: from.stderr, follow });
   const streams = [
     ['stdout', stdout],
     ['stderr', stderr],
   ] as const;
   const position = { ...from };
-  const entry = (stream: StreamName, { line, end, isNew }: Line): LogEntry => {
-    position[stream] = end;
-    return { stream, line, position: { ...position }, ...(isNew ? { time: new Date() } : {}) };
+  const entry = (stream: StreamName, line: Line): LogEntry => {
+    position[stream] = line.end;
+    const time = (stream === 'stdout' ? stdout : stderr).isNew(line) ? { time: new Date() } : {};
+    return { stream, line: line.line, position: { ...position }, ...time };
+  };
+  const gap = (stream: StreamName, lost: number): LogEntry => {
+    position[stream] += lost;
+    return { stream, line: new Uint8Array(), lost, position: { ...position } };
   };
   while (!source.released()) {
     const changed = source.changed();
@@ -118,9 +129,11 @@ export async function* readLogs(
     const ended = source.ended();
     let grown = false;
     for (const [stream, reader] of streams) {
-      const lines = await reader.read();
-      grown ||= lines !== undefined;
-      for (const line of lines ?? []) {
+      const stretch = await reader.read();
+      grown ||= stretch !== undefined;
+      const { lines = [], lost = 0 } = stretch ?? {};
+      if (lost > 0) yield gap(stream, lost);
+      for (const line of lines) {
         yield entry(stream, line);
         signal?.throwIfAborted();
       }
@@ -134,15 +147,5 @@ export async function* readLogs(
     }
     if (ended || !follow) return;
     await abortable(changed, signal);
-  }
-}
-
-/** The file appears when the sandbox starts. */
-async function openOrUndefined(path: string): Promise<FileHandle | undefined> {
-  try {
-    return await open(path);
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return undefined;
-    throw error;
   }
 }

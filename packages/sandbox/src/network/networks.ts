@@ -1,7 +1,22 @@
-import { readFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { readFile, readlink } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { hasErrno } from '../file-errors.ts';
 import { SandboxError } from '../sandbox-error.ts';
-import type { Network, SandboxSpec } from '../sandbox.ts';
+import { isAlive, type ProcessIdentity } from '../supervisor/process-identity.ts';
+import type { Gateway, Leftover, Network, Requirement, SandboxSpec, Usage } from '../sandbox.ts';
+import { type AttachmentRecord, AttachmentRecords } from './attachment-records.ts';
+import { Bridge } from './bridge.ts';
+import { CniNetwork, type Connection, type NetworkConfig, type NetworkResult, parseConflist } from './cni-network.ts';
+import { findTraces, removeTraces } from './container-traces.ts';
+import { firewallChains, removeFirewall } from './firewall.ts';
+import { isNamespace, makeNamespace, namespaceFile, namespacesWith, removeNamespace } from './network-namespace.ts';
+import { type NetworkOptions, networkSettings, type NetworkSettings } from './network-options.ts';
+import { networkUsage } from './network-usage.ts';
+import { networkRequirement } from './network-requirement.ts';
+import { Openings } from './openings.ts';
+import { portOwner } from './port-owner.ts';
+import { bridgeResolver, hostResolvConf } from './resolv-conf.ts';
 
 /** How a sandbox is connected. */
 export interface Attachment {
@@ -13,23 +28,264 @@ export interface Attachment {
   resolvConf: string;
 }
 
-/** The networks of a runtime's sandboxes. */
+/**
+ * The networks of a runtime's sandboxes. With `bridge` each has a network namespace of its own, which CNI plugins connect.
+ * All that is made for one bears its container id, `nex-<state folder>-<id>`, and is written down before it is made: a
+ * process that is killed leaves nothing that a later one does not find.
+ */
 export class Networks {
-  /** Connects a sandbox that is about to be made. Throws SANDBOX_NETWORK_FAILED, SANDBOX_PORT_TAKEN. */
-  async attach({ id, network }: Pick<SandboxSpec, 'id' | 'network' | 'exposePorts'>): Promise<Attachment> {
-    if (network === 'bridge') {
-      throw new SandboxError('SANDBOX_NETWORK_FAILED', `Cannot connect the sandbox "${id}": there is no bridge`);
-    }
-    return attachmentWithout(network);
+  readonly #settings: NetworkSettings;
+  readonly #records: AttachmentRecords;
+  readonly #openings: Openings;
+  /** Begins all container ids of this state folder. */
+  readonly #prefix: string;
+  /** Where the plugin `host-local` keeps addresses. */
+  readonly #addresses: string;
+  /** Ports of this machine that sandboxes may reach at the gateway address. */
+  #ports: readonly number[] = [];
+  /** Configurations whose plugins are known to be there and to understand them. */
+  readonly #checked = new Set<string>();
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** Touches nothing. `stateDir`: tells these sandboxes from those of other runtimes on this machine. */
+  constructor({ stateDir, ...options }: NetworkOptions & { stateDir: string }) {
+    const owner = createHash('sha256').update(resolve(stateDir)).digest('hex').slice(0, 8);
+    this.#settings = networkSettings(options);
+    this.#prefix = `nex-${owner}-`;
+    const { runDir } = this.#settings;
+    this.#addresses = join(runDir, 'addresses');
+    this.#records = new AttachmentRecords(runDir);
+    this.#openings = new Openings(runDir, owner);
+  }
+
+  /**
+   * Connects a sandbox that is about to be made. What it needs is made then, and taken back when it fails.
+   *
+   * @throws SandboxError SANDBOX_NETWORK_FAILED, SANDBOX_PORT_TAKEN, SANDBOX_SPEC_INVALID
+   */
+  async attach(spec: Pick<SandboxSpec, 'id' | 'network' | 'exposePorts'>): Promise<Attachment> {
+    const { network, id } = spec;
+    if (network !== 'bridge') return attachmentWithout(network);
+    checkPorts(spec);
+    const containerId = this.#prefix + id;
+    return this.#alone(async () => {
+      await this.#takeBack(containerId);
+      try {
+        return await this.#connect(containerId, spec);
+      } catch (error) {
+        await this.#takeBack(containerId);
+        throw connecting(error, id);
+      }
+    });
   }
 
   /** How a sandbox is connected that was attached before, by whatever process; undefined when it is not. */
-  async find(_id: string): Promise<Attachment | undefined> {
-    return undefined;
+  async find(id: string): Promise<Omit<Attachment, 'resolvConf'> | undefined> {
+    const containerId = this.#prefix + id;
+    const result = (await this.#records.read(containerId))?.result;
+    return result && { namespace: namespaceFile(containerId), addresses: addressesOf(result) };
   }
 
   /** Takes back everything that `attach()` made for a sandbox. Nothing happens when there is nothing. */
-  async detach(_id: string): Promise<void> {}
+  async detach(id: string): Promise<void> {
+    const containerId = this.#prefix + id;
+    if (!(await this.#isKnown(containerId))) return;
+    await this.#alone(() => this.#takeBack(containerId));
+  }
+
+  /** Addresses at which this machine reaches a sandbox whose first process is `program`. */
+  async addresses(id: string, program: ProcessIdentity | undefined): Promise<readonly string[]> {
+    const attached = await this.find(id);
+    if (attached !== undefined) return attached.addresses;
+    return program !== undefined && (await sharesNetwork(program.pid)) ? ['127.0.0.1'] : [];
+  }
+
+  /** What went over the network of a sandbox; undefined when it has none of its own, or has ended. */
+  async usage(id: string, program: ProcessIdentity | undefined): Promise<Usage['network']> {
+    if (program === undefined || (await this.find(id)) === undefined) return undefined;
+    return (await isAlive(program)) ? networkUsage(program.pid) : undefined;
+  }
+
+  /** This machine's side of the bridge. */
+  get gateway(): Gateway {
+    return {
+      open: () => this.#alone(() => this.#openBridge()),
+      allow: (ports) =>
+        this.#alone(async () => {
+          this.#ports = [...ports];
+          await this.#openBridge();
+        }),
+      exists: async () => this.#settings.conflist === undefined && (await this.#bridge().exists()),
+    };
+  }
+
+  async check(): Promise<Requirement> {
+    return networkRequirement(this.#settings);
+  }
+
+  /**
+   * Removes what is there for sandboxes of this state folder that nobody owns, and gives what that was. `thorough`: looks
+   * also for what is not written down, and for a bridge that nothing is connected to.
+   */
+  async clean(options: {
+    isOwned: (id: string) => Promise<boolean>;
+    thorough: boolean;
+    dryRun: boolean;
+  }): Promise<Leftover[]> {
+    return this.#alone(async () => {
+      const { isOwned, thorough, dryRun } = options;
+      const known = [...(await this.#records.ids()), ...(await namespacesWith(this.#prefix))];
+      const ids = new Set(known.filter((containerId) => containerId.startsWith(this.#prefix)));
+      const traces = thorough || ids.size > 0 ? await findTraces(this.#prefix, this.#addresses) : [];
+      if (thorough) for (const { containerId } of traces) ids.add(containerId);
+      const found: Leftover[] = [];
+      const lost: string[] = [];
+      for (const containerId of ids) {
+        if (await isOwned(containerId.slice(this.#prefix.length))) continue;
+        lost.push(containerId);
+        const of = traces.filter((trace) => trace.containerId === containerId);
+        found.push(...of.map(({ kind, name }) => ({ kind, name })));
+        if (!dryRun) await this.#takeBack(containerId);
+      }
+      return thorough ? [...found, ...(await this.#cleanBridge(lost, dryRun))] : found;
+    });
+  }
+
+  async #connect(containerId: string, spec: Pick<SandboxSpec, 'id' | 'exposePorts'>): Promise<Attachment> {
+    const { id, exposePorts: ports = [] } = spec;
+    const { conflist, dns, bridge: name, pluginFolders } = this.#settings;
+    const bridge = conflist === undefined ? this.#bridge() : undefined;
+    const config = conflist === undefined ? this.#bridge().conflist(ports.length > 0) : await readConflist(conflist);
+    const network = new CniNetwork(config, pluginFolders);
+    await this.#checkVersions(network);
+    const ours = bridge === undefined ? {} : { bridge: name };
+    const record: AttachmentRecord = { version: 1, containerId, id, ...ours, config, ports };
+    await this.#records.write(record);
+    for (const port of ports) await this.#claim(port, record);
+    await this.#openBridge();
+    await makeNamespace(containerId);
+    const result = await network.connect(connectionOf(record, namespaceFile(containerId)));
+    if (bridge !== undefined) await settle(bridge, containerId, result);
+    await this.#records.write({ ...record, result });
+    const { text: resolvConf } = await bridgeResolver(dns);
+    // What starts the sandbox may live in a mount namespace that was made before this mount: it looks with our eyes.
+    const namespace = `/proc/${process.pid}/root${namespaceFile(containerId)}`;
+    return { namespace, addresses: addressesOf(result), resolvConf };
+  }
+
+  /** Removes all of a container, whatever of it is there, the record last. */
+  async #takeBack(containerId: string): Promise<void> {
+    if (!(await this.#isKnown(containerId))) return;
+    const record = await this.#records.read(containerId);
+    const hasNamespace = await isNamespace(containerId);
+    if (record !== undefined) {
+      const network = new CniNetwork(record.config, this.#settings.pluginFolders);
+      const connection = connectionOf(record, hasNamespace ? namespaceFile(containerId) : '');
+      const [error] = await network.disconnect(connection, record.result);
+      // What plugins of the operator's have made nobody else can take back; what is made at our bridge we can.
+      if (error !== undefined && record.bridge === undefined && record.result !== undefined) throw error;
+      if (error !== undefined || record.result === undefined || !hasNamespace) await this.#removeTraces(containerId);
+    } else {
+      await this.#removeTraces(containerId);
+    }
+    await removeNamespace(containerId);
+    await this.#records.release(containerId);
+    await this.#records.remove(containerId);
+    if (record?.bridge !== undefined) await this.#removeUnused(record.bridge);
+  }
+
+  async #removeTraces(containerId: string): Promise<void> {
+    await removeTraces(containerId, this.#addresses);
+  }
+
+  /** With the last sandbox the bridge goes, and its rules. */
+  async #removeUnused(bridge: string): Promise<void> {
+    if ((await this.#records.at(bridge)).length > 0) return;
+    await this.#bridge(bridge).remove();
+    await removeFirewall(bridge);
+  }
+
+  async #cleanBridge(lost: readonly string[], dryRun: boolean): Promise<Leftover[]> {
+    const { bridge: name, conflist } = this.#settings;
+    if (conflist !== undefined) return [];
+    if ((await this.#records.at(name)).some((containerId) => !lost.includes(containerId))) return [];
+    const found: Leftover[] = [
+      ...((await this.#bridge().exists()) ? [{ kind: 'network' as const, name }] : []),
+      ...(await firewallChains(name)).map((chain) => ({ kind: 'firewall rule' as const, name: chain })),
+    ];
+    if (!dryRun) {
+      await this.#removeUnused(name);
+      await this.#openings.forget();
+    }
+    return found;
+  }
+
+  /** Makes the bridge and its rules, unless they are there. This machine's address; undefined where it is not ours. */
+  async #openBridge(): Promise<string | undefined> {
+    const { conflist, bridge: name, dns } = this.#settings;
+    if (conflist !== undefined) return undefined;
+    const bridge = this.#bridge();
+    await bridge.ensure();
+    const { nameservers } = await bridgeResolver(dns);
+    await this.#openings.apply({ bridge: name, ports: this.#ports, nameservers }, bridge.gateway);
+    return bridge.gateway;
+  }
+
+  #bridge(name = this.#settings.bridge): Bridge {
+    return new Bridge({ name, subnet: this.#settings.subnet, addresses: this.#addresses });
+  }
+
+  async #claim(port: number, { id, containerId }: AttachmentRecord): Promise<void> {
+    const other = await this.#records.claim(port, containerId);
+    const owner = other === undefined ? await portOwner(port) : `the sandbox "${idOf(other)}"`;
+    if (owner === undefined) return;
+    throw new SandboxError(
+      'SANDBOX_PORT_TAKEN',
+      `Cannot expose port ${port} of the sandbox "${id}": ${owner} has that port of this machine`,
+      { hint: 'Choose another port, or end whoever has it' },
+    );
+  }
+
+  async #checkVersions(network: CniNetwork): Promise<void> {
+    const key = JSON.stringify([network.config.cniVersion, network.config.plugins.map(({ type }) => type)]);
+    if (this.#checked.has(key)) return;
+    await network.checkVersions();
+    this.#checked.add(key);
+  }
+
+  async #isKnown(containerId: string): Promise<boolean> {
+    if ((await this.#records.read(containerId)) !== undefined) return true;
+    return (await namespacesWith(containerId)).includes(containerId);
+  }
+
+  /** One change at a time: each looks at what is there before it makes something. */
+  async #alone<T>(task: () => Promise<T>): Promise<T> {
+    const turn = this.#last.then(task);
+    this.#last = turn.catch(() => undefined);
+    return turn;
+  }
+}
+
+/** Whether a process lives in this process' network namespace; false when it is gone. */
+async function sharesNetwork(pid: number): Promise<boolean> {
+  try {
+    const [other, own] = await Promise.all([readlink(`/proc/${pid}/ns/net`), readlink('/proc/self/ns/net')]);
+    return other === own;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT', 'ESRCH')) return false;
+    throw error;
+  }
+}
+
+/** What is left to do at our own bridge, once the plugins have done their part. */
+async function settle(bridge: Bridge, containerId: string, { interfaces = [] }: NetworkResult): Promise<void> {
+  const inside = interfaces.find(({ sandbox = '' }) => sandbox !== '')?.name;
+  const outside = interfaces.find(({ name, sandbox = '' }) => sandbox === '' && name !== bridge.name)?.name;
+  if (inside === undefined || outside === undefined) {
+    throw new SandboxError('SANDBOX_NETWORK_FAILED', 'Cannot tell which interfaces the CNI plugin "bridge" has made');
+  }
+  const container = { containerId, inside, outside };
+  await Promise.all([bridge.routeThroughGateway(container), bridge.mark(container)]);
 }
 
 /** The networks that nothing has to be made for. */
@@ -42,11 +298,43 @@ async function attachmentWithout(network: Exclude<Network, 'bridge'>): Promise<A
   };
 }
 
-async function hostResolvConf(): Promise<string> {
+function connectionOf({ containerId, ports }: AttachmentRecord, namespace: string): Connection {
+  const portMappings = ports.map((port) => ({ hostPort: port, containerPort: port, protocol: 'tcp' }));
+  return { containerId, namespace, capabilities: ports.length === 0 ? {} : { portMappings } };
+}
+
+function addressesOf({ ips = [] }: NetworkResult): string[] {
+  return ips.flatMap(({ address }) => address.split('/')[0] ?? []);
+}
+
+function idOf(containerId: string): string {
+  return containerId.replace(/^nex-[0-9a-f]{8}-/, '');
+}
+
+function checkPorts({ id, exposePorts: ports = [] }: Pick<SandboxSpec, 'id' | 'exposePorts'>): void {
+  const bad = ports.find(
+    (port, index) => !(Number.isInteger(port) && port > 0 && port < 65_536) || ports.indexOf(port) !== index,
+  );
+  if (bad === undefined) return;
+  const message = `Cannot make the sandbox "${id}": the port ${bad} is no number from 1 to 65535, or is there twice`;
+  throw new SandboxError('SANDBOX_SPEC_INVALID', message);
+}
+
+/** Says which sandbox it was that something general failed for. */
+function connecting(error: unknown, id: string): unknown {
+  if (!(error instanceof SandboxError) || error.code !== 'SANDBOX_NETWORK_FAILED') return error;
+  return new SandboxError('SANDBOX_NETWORK_FAILED', `Cannot connect the sandbox "${id}": ${error.message}`, {
+    cause: error,
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+  });
+}
+
+async function readConflist(file: string): Promise<NetworkConfig> {
   try {
-    return await readFile('/etc/resolv.conf', 'utf8');
+    return parseConflist(await readFile(file, 'utf8'), file);
   } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return '';
-    throw error;
+    if (!hasErrno(error, 'ENOENT', 'EACCES', 'EISDIR')) throw error;
+    const message = `Cannot use the network configuration "${file}": ${error.message}`;
+    throw new SandboxError('SANDBOX_NETWORK_FAILED', message, { cause: error });
   }
 }

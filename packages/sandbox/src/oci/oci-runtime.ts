@@ -1,34 +1,59 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { prepareCgroups, removeEmptyParents, SandboxCgroup } from '../cgroup/cgroup.ts';
-import type { Hierarchy } from '../cgroup/cgroup-layout.ts';
+import { areParentsThere, cgroupParents, prepareCgroups, removeEmptyParents, SandboxCgroup } from '../cgroup/cgroup.ts';
+import { entryFile, type Hierarchy } from '../cgroup/cgroup-layout.ts';
 import { unsupportedLimits } from '../cgroup/cgroup-limits.ts';
 import { findExecutable } from '../find-executable.ts';
 import { inspectMachine, type Machine } from '../machine.ts';
 import { ociConfig } from '../bundle/oci-config.ts';
+import { removeLeftovers, removeLostNetworks } from './leftovers.ts';
 import { ociRequirements } from './oci-requirements.ts';
-import { OciSandbox, type StartInput } from './oci-sandbox.ts';
+import { OciSandbox } from './oci-sandbox.ts';
+import type { StartInput } from './start-program.ts';
 import { isAlive, untilGone } from '../supervisor/process-identity.ts';
 import { writeRootfs } from '../bundle/rootfs.ts';
+import type { NetworkOptions } from '../network/network-options.ts';
 import { Networks } from '../network/networks.ts';
 import { SandboxError } from '../sandbox-error.ts';
 import { parseRecord, removeHalfFolders, SandboxFiles } from './sandbox-files.ts';
-import type { Requirement, Runtime, Sandbox, SandboxRecord, SandboxSpec } from '../sandbox.ts';
-import { startedHook } from '../supervisor/supervisor.ts';
-import { allocateIds } from '../bundle/user-ids.ts';
+import type {
+  Gateway,
+  Leftover,
+  Requirement,
+  Runtime,
+  Sandbox,
+  SandboxRecord,
+  SandboxSpec,
+  WarmSandbox,
+} from '../sandbox.ts';
+import { SpareSupervisors } from '../supervisor/spare-supervisors.ts';
+import { UserIdClaims } from '../bundle/user-id-claims.ts';
 import { isSandboxId, validateSpec } from '../validate-spec.ts';
+import { gateFor } from '../warm/gate.ts';
+import { OciWarmSandbox, type PreparedSandbox, type SandboxCommand } from '../warm/oci-warm-sandbox.ts';
 
 /** Name of the program's user and group inside. */
 const INSIDE_ID = 1000;
+
+const LOG_BYTES = 8 * 1024 * 1024;
 
 export interface OciRuntimeOptions {
   /** Where sandboxes are kept, a folder each. For one runtime at a time. */
   stateDir: string;
   /** The OCI runtime: crun, or one that takes the same arguments. @default 'crun' */
   command?: string;
+  /**
+   * The cgroup that all sandboxes are put below, from the root of the tree: one that exists and is not managed by anybody
+   * else, as one of a systemd unit with `Delegate=yes`. @default '/'
+   */
+  cgroupParent?: string;
   /** Leave out the limits that this machine cannot enforce, instead of refusing. @default false */
   allowUnlimited?: boolean;
+  /** Bytes of each output stream that are kept on disk; the oldest go. @default 8 MiB */
+  logBytes?: number;
+  /** The network `bridge`. Nothing of it is made before a sandbox asks for it. */
+  network?: NetworkOptions;
 }
 
 /** Sandboxes as OCI containers, each run by crun under a supervisor of its own. */
@@ -40,29 +65,59 @@ export class OciRuntime implements Runtime {
   readonly #machine: Machine;
   /** Not everybody may pass through the folders that lead to the state folder. */
   readonly #closed: boolean;
-  readonly #networks = new Networks();
+  readonly #networks: Networks;
+  readonly #logBytes: number;
+  readonly #spares: SpareSupervisors;
+  /** Those that can be used, as of the last `create()`. */
+  #hierarchies: readonly Hierarchy[] = [];
+  readonly #userIds = new UserIdClaims();
   readonly #held = new Map<string, OciSandbox>();
+  /** Warm sandboxes by id; undefined while one is made. */
+  readonly #warm = new Map<string, OciWarmSandbox | undefined>();
   /** Ids that a `create()` or `adopt()` is busy with. */
   readonly #busy = new Set<string>();
 
   private constructor(machine: Machine, closed: boolean, options: OciRuntimeOptions) {
-    const { stateDir, command = 'crun', allowUnlimited = false } = options;
+    const { stateDir, command = 'crun', allowUnlimited = false, logBytes = LOG_BYTES } = options;
     this.#machine = machine;
     this.#closed = closed;
     this.#stateDir = resolve(stateDir);
+    this.#networks = new Networks({ ...options.network, stateDir });
     this.#command = command;
     this.#allowUnlimited = allowUnlimited;
+    this.#logBytes = logBytes;
+    this.#spares = new SpareSupervisors(() => ({
+      parents: cgroupParents(this.#hierarchies),
+      entry: entryFile(this.#hierarchies),
+      hide: machine.cgroups.hide,
+      mountRoot: closed,
+    }));
   }
 
   /** Looks at the machine, and changes nothing of it but to make the state folder, or to tidy it up. */
   static async open(options: OciRuntimeOptions): Promise<OciRuntime> {
     await mkdir(options.stateDir, { recursive: true, mode: 0o711 });
     await removeHalfFolders(resolve(options.stateDir));
-    return new OciRuntime(await inspectMachine(), await isClosed(resolve(options.stateDir)), options);
+    const machine = await inspectMachine({ cgroupParent: options.cgroupParent });
+    const runtime = new OciRuntime(machine, await isClosed(resolve(options.stateDir)), options);
+    if (machine.uid === 0) await removeLostNetworks({ stateDir: runtime.#stateDir, networks: runtime.#networks });
+    return runtime;
   }
 
   async check(): Promise<Requirement[]> {
-    return ociRequirements(this.#machine, { command: this.#command, closed: this.#closed });
+    const requirements = await ociRequirements(this.#machine, { command: this.#command, closed: this.#closed });
+    return [...requirements, await this.#networks.check()];
+  }
+
+  get gateway(): Gateway {
+    return this.#networks.gateway;
+  }
+
+  async clean({ dryRun }: { dryRun: boolean }): Promise<Leftover[]> {
+    this.#assertPermitted();
+    const inUse = (id: string) => this.#held.has(id) || this.#warm.has(id) || this.#busy.has(id);
+    const { hierarchies } = this.#machine.cgroups;
+    return removeLeftovers({ stateDir: this.#stateDir, hierarchies, networks: this.#networks, inUse }, dryRun);
   }
 
   /**
@@ -72,16 +127,39 @@ export class OciRuntime implements Runtime {
    *   SANDBOX_LIMIT_UNSUPPORTED, SANDBOX_ID_TAKEN, SANDBOX_SOURCE_NOT_FOUND
    */
   async create(spec: SandboxSpec): Promise<Sandbox> {
+    return this.#make(spec, async ({ record, configOf, start, ...parts }) =>
+      // The configuration holds the environment: it is on disk only while the program starts.
+      this.#hold(record, { ...parts, start: { ...start, config: configOf(spec) } }),
+    );
+  }
+
+  /**
+   * Makes a sandbox whose program is executed by `invoke()`. It ends with this process.
+   *
+   * @throws SandboxError as `create()` and `start()`
+   */
+  async warm(spec: SandboxSpec): Promise<WarmSandbox> {
+    return this.#make(spec, async (parts) => {
+      this.#warm.set(spec.id, undefined);
+      const onRemoved = () => this.#warm.delete(spec.id);
+      const gate = gateFor(process.arch);
+      const sandbox = await OciWarmSandbox.open({ ...parts, gate, networks: this.#networks, onRemoved });
+      this.#warm.set(spec.id, sandbox);
+      return sandbox;
+    });
+  }
+
+  async #make<T>(spec: SandboxSpec, use: (prepared: PreparedSandbox) => Promise<T>): Promise<T> {
     validateSpec(spec);
     this.#assertPermitted();
     const runtime = await this.#findRuntime();
     return this.#alone(spec.id, async () => {
-      const hierarchies = await prepareCgroups(this.#machine.cgroups);
+      const hierarchies = await this.#prepareCgroups();
       this.#assertLimits(spec, hierarchies);
       const files = new SandboxFiles(this.#stateDir, spec.id);
       const cgroup = new SandboxCgroup(hierarchies, spec.id);
       await this.#clear(spec.id, files, cgroup);
-      return this.#write(spec, { files, cgroup, runtime });
+      return this.#write(spec, { files, cgroup, runtime }, use);
     });
   }
 
@@ -95,12 +173,14 @@ export class OciRuntime implements Runtime {
       const present = await files.readRecord();
       if (present?.instance !== wanted.instance) return undefined;
       const cgroup = new SandboxCgroup(this.#machine.cgroups.hierarchies, wanted.id);
+      if (await this.#isWarm(wanted.id, files)) return undefined;
       if ((await files.supervisor()) === undefined && (await files.exit()) === undefined) {
         await cgroup.remove();
         await this.#networks.detach(wanted.id);
         await files.remove();
         return undefined;
       }
+      await cgroup.killCommands();
       return this.#hold(present, { files, cgroup });
     });
   }
@@ -112,8 +192,11 @@ export class OciRuntime implements Runtime {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([...this.#held.values()].map((sandbox) => sandbox[Symbol.asyncDispose]()));
+    const all = [...this.#held.values(), ...this.#warm.values()];
+    await Promise.all(all.map(async (sandbox) => sandbox?.[Symbol.asyncDispose]()));
+    await this.#spares[Symbol.asyncDispose]();
     await removeEmptyParents(this.#machine.cgroups);
+    await this.#userIds.sweep();
   }
 
   #assertPermitted(): void {
@@ -143,6 +226,14 @@ export class OciRuntime implements Runtime {
     );
   }
 
+  async #prepareCgroups(): Promise<readonly Hierarchy[]> {
+    // Another runtime of this machine may have removed what it found empty.
+    if (this.#hierarchies.length === 0 || !areParentsThere(this.#hierarchies)) {
+      this.#hierarchies = await prepareCgroups(this.#machine.cgroups);
+    }
+    return this.#hierarchies;
+  }
+
   /** One `create()` or `adopt()` of an id at a time. */
   async #alone<T>(id: string, task: () => Promise<T>): Promise<T> {
     if (this.#busy.has(id)) throw taken(id);
@@ -156,62 +247,57 @@ export class OciRuntime implements Runtime {
 
   /** Removes the leftovers of an earlier sandbox; throws when there is one that somebody still wants. */
   async #clear(id: string, files: SandboxFiles, cgroup: SandboxCgroup): Promise<void> {
-    const supervisor = await files.supervisor();
     if (this.#held.has(id)) throw taken(id);
+    if (!files.exists && !cgroup.exists) return this.#networks.detach(id);
+    const supervisor = await files.supervisor();
+    if (await this.#isWarm(id, files)) throw taken(id);
     if (supervisor !== undefined) {
       if ((await files.exit()) !== undefined) await untilGone(supervisor);
       else if (await isAlive(supervisor)) throw taken(id);
     }
     const processes = await cgroup.processes();
     // Without a folder they are those of another state folder. With one, they have lost their supervisor.
-    if (processes.length > 0 && supervisor === undefined) throw taken(id);
+    if (processes.length > 0 && supervisor === undefined && (await files.owner()) === undefined) throw taken(id);
     await cgroup.remove();
     await this.#networks.detach(id);
     await files.remove();
   }
 
-  async #write(
+  async #write<T>(
     spec: SandboxSpec,
     { files, cgroup, runtime }: { files: SandboxFiles; cgroup: SandboxCgroup; runtime: string },
-  ): Promise<Sandbox> {
-    const { userNamespaces, idExtents, maxFiles, oomScoreAdj, cgroups } = this.#machine;
-    const hostIds = allocateIds(idExtents, `${this.#stateDir}\0${spec.id}`);
-    const insideId = userNamespaces ? INSIDE_ID : hostIds.user;
-    const user = { uid: insideId, gid: insideId };
+    use: (prepared: PreparedSandbox) => Promise<T>,
+  ): Promise<T> {
+    const { userNamespaces, idExtents, rlimits, oomScoreAdj, cgroups } = this.#machine;
     const created = new Date().toISOString();
     const record: SandboxRecord = { version: 1, runtime: 'oci', id: spec.id, instance: randomUUID(), created };
     try {
       await files.make(record);
+      const hostIds = await this.#userIds.claim(idExtents, files.folder);
+      const insideId = userNamespaces ? INSIDE_ID : hostIds.user;
+      const user = { uid: insideId, gid: insideId };
       const { namespace: networkNamespace, resolvConf } = await this.#networks.attach(spec);
       const rootId = userNamespaces ? hostIds.root : 0;
       const mounts = await writeRootfs(files.rootfs, spec, { user, rootId, resolvConf });
       const { privateFolder } = spec;
       if (privateFolder !== undefined) await files.makePrivate(privateFolder.files, hostIds.user);
-      const config = ociConfig({
-        spec,
-        mounts,
-        privateSource: files.privateFolder,
-        user,
-        networkNamespace,
-        hostIds: userNamespaces ? hostIds : undefined,
-        maxFiles,
-        oomScoreAdj,
-        onStarted: startedHook(files, cgroup, spec.resources.pids),
-        arch: process.arch,
-      });
-      // The configuration holds the environment: it is on disk only while the program starts.
-      return this.#hold(record, {
-        files,
-        cgroup,
-        start: {
-          spec,
-          config: JSON.stringify(config),
-          runtime,
-          hide: cgroups.hide,
-          mountRoot: this.#closed,
-          owner: hostIds.user,
-        },
-      });
+      const configOf = (command: SandboxCommand) =>
+        JSON.stringify(
+          ociConfig({
+            spec: { ...spec, ...command },
+            mounts,
+            privateSource: files.privateFolder,
+            user,
+            networkNamespace,
+            hostIds: userNamespaces ? hostIds : undefined,
+            rlimits,
+            oomScoreAdj,
+            arch: process.arch,
+          }),
+        );
+      const { hide } = cgroups;
+      const start = { spec, runtime, hide, mountRoot: this.#closed, owner: hostIds.user, logBytes: this.#logBytes };
+      return await use({ record, files, cgroup, configOf, start });
     } catch (error) {
       await this.#networks.detach(spec.id);
       await files.remove();
@@ -219,11 +305,20 @@ export class OciRuntime implements Runtime {
     }
   }
 
+  /** Whether it is a warm sandbox, which belongs to the process that made it, and that process is alive. */
+  async #isWarm(id: string, files: SandboxFiles): Promise<boolean> {
+    if (this.#warm.has(id)) return true;
+    const owner = await files.owner();
+    return owner !== undefined && owner.pid !== process.pid && (await isAlive(owner));
+  }
+
   #hold(record: SandboxRecord, parts: { files: SandboxFiles; cgroup: SandboxCgroup; start?: StartInput }): OciSandbox {
     const sandbox = new OciSandbox({
       record,
       ...parts,
       networks: this.#networks,
+      spares: this.#spares,
+      exec: { findRuntime: () => this.#findRuntime(), hide: this.#machine.cgroups.hide },
       onReleased: () => {
         if (this.#held.get(record.id) === sandbox) this.#held.delete(record.id);
       },

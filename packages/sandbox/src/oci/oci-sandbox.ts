@@ -1,13 +1,10 @@
-import type { ChildProcess } from 'node:child_process';
-import { writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import { abortable } from '../abortable.ts';
 import type { SandboxCgroup } from '../cgroup/cgroup.ts';
-import { checkProgram } from '../bundle/closure.ts';
 import { FolderWatch } from '../supervisor/folder-watch.ts';
 import { readLogs } from '../logs/log-reader.ts';
-import { executableOf, isAlive, signalGroup, signalProcess, untilGone } from '../supervisor/process-identity.ts';
+import { identify, isAlive, signalProcess, spareFromOutOfMemory, untilGone } from '../supervisor/process-identity.ts';
+import { endProgram } from './end-program.ts';
 import type { Networks } from '../network/networks.ts';
 import { SandboxError } from '../sandbox-error.ts';
 import type { SandboxFiles } from './sandbox-files.ts';
@@ -20,36 +17,27 @@ import type {
   LogPosition,
   Sandbox,
   SandboxRecord,
-  SandboxSpec,
   StopOptions,
   Usage,
 } from '../sandbox.ts';
-import { startFailure } from './start-failure.ts';
-import { spawnSupervisor } from '../supervisor/supervisor.ts';
+import { type ExecTarget, execIn } from './oci-exec.ts';
+import { type StartInput, startProgram } from './start-program.ts';
+import type { SpareSupervisors } from '../supervisor/spare-supervisors.ts';
 import { isPrivateFileName } from '../validate-spec.ts';
 
 const DEFAULT_GRACE_MS = 10_000;
 const KILL_GRACE_MS = 2000;
-
-/** What only a sandbox that is still to be started has. */
-export interface StartInput {
-  spec: SandboxSpec;
-  /** Text of the bundle's `config.json`. */
-  config: string;
-  /** Absolute path of the OCI runtime. */
-  runtime: string;
-  hide: string | undefined;
-  mountRoot: boolean;
-  owner: number;
-}
 
 export interface OciSandboxOptions {
   record: SandboxRecord;
   files: SandboxFiles;
   cgroup: SandboxCgroup;
   networks: Networks;
+  spares: SpareSupervisors;
   /** Absent for a sandbox that was started before. */
   start?: StartInput;
+  /** What running a command in it takes. */
+  exec: Pick<ExecTarget, 'findRuntime' | 'hide'>;
   /** Called once, when this object is of no more use. */
   onReleased: () => void;
 }
@@ -60,25 +48,33 @@ export class OciSandbox implements Sandbox {
   readonly #files: SandboxFiles;
   readonly #cgroup: SandboxCgroup;
   readonly #networks: Networks;
+  readonly #spares: SpareSupervisors;
   readonly #onReleased: () => void;
   readonly #watch: FolderWatch;
+  readonly #execTarget: ExecTarget;
+  /** Ends the commands that run in it when this object lets go of it. */
+  readonly #letGo = new AbortController();
   readonly #exited = Promise.withResolvers<Exit>();
   #toStart: StartInput | undefined;
   #starting: Promise<void> | undefined;
   #exit: Exit | undefined;
-  /** There may still be files that hold its environment. */
-  #secrets = true;
+  /** Aborted when it has ended. */
+  readonly #ended = new AbortController();
+  /** What there is to do once its program runs is still to be done. */
+  #unsettled = true;
   #released = false;
   #removed = false;
   /** Waits for the exit; runs from the start on, and ends when the object is released. */
   #watching: Promise<void> | undefined;
 
-  constructor({ record, files, cgroup, networks, start, onReleased }: OciSandboxOptions) {
+  constructor({ record, files, cgroup, networks, spares, start, exec, onReleased }: OciSandboxOptions) {
     this.record = record;
     this.#files = files;
     this.#cgroup = cgroup;
     this.#networks = networks;
+    this.#spares = spares;
     this.#toStart = start;
+    this.#execTarget = { id: record.id, files, cgroup, environment: start?.spec.environment, ...exec };
     this.#onReleased = onReleased;
     this.#watch = new FolderWatch(files.folder);
     // Nobody has to wait for the exit; whoever does gets the rejection nevertheless.
@@ -116,8 +112,9 @@ export class OciSandbox implements Sandbox {
       return { outOfMemory: false };
     }
     await this.#untilProgramKnown();
-    if (this.#exit === undefined && graceMs > 0 && (await this.#signal(signal))) {
-      await this.#exitedWithin(graceMs);
+    const program = await this.#files.program();
+    if (this.#exit === undefined && graceMs > 0 && program !== undefined) {
+      await endProgram(program, { cgroup: this.#cgroup, signal, graceMs, ended: this.#ended.signal });
     }
     if (this.#exit === undefined && (await this.#signal('SIGKILL'))) await this.#exitedWithin(KILL_GRACE_MS);
     // Left to itself the runtime ends in good order; what does not end then is killed with it.
@@ -129,7 +126,7 @@ export class OciSandbox implements Sandbox {
 
   logs(from: LogPosition = { stdout: 0, stderr: 0 }, options: LogOptions = {}): AsyncGenerator<LogEntry> {
     const source = {
-      path: (stream: LogEntry['stream']) => this.#files.stream(stream),
+      folder: this.#files.folder,
       ended: () => this.#exit !== undefined,
       released: () => this.#released,
       changed: () => this.#watch.logs.next(),
@@ -138,15 +135,18 @@ export class OciSandbox implements Sandbox {
   }
 
   async usage(): Promise<Usage> {
-    return this.#cgroup.usage();
+    const network = await this.#networks.usage(this.id, await this.#files.program());
+    return { ...this.#cgroup.usage(), ...(network === undefined ? {} : { network }) };
   }
 
   async addresses(): Promise<readonly string[]> {
-    return (await this.#networks.find(this.id))?.addresses ?? [];
+    return this.#networks.addresses(this.id, await this.#files.program());
   }
 
-  async exec(_spec: ExecSpec): Promise<ExecResult> {
-    throw new SandboxError('SANDBOX_EXEC_FAILED', `Cannot run a command in the sandbox "${this.id}": not built yet`);
+  async exec(spec: ExecSpec): Promise<ExecResult> {
+    this.#assertHeld();
+    const signals = [this.#letGo.signal, ...(spec.signal === undefined ? [] : [spec.signal])];
+    return execIn(this.#execTarget, { ...spec, signal: AbortSignal.any(signals) });
   }
 
   async replaceFile(name: string, content: string): Promise<boolean> {
@@ -178,68 +178,16 @@ export class OciSandbox implements Sandbox {
   }
 
   async #start(input: StartInput, signal: AbortSignal | undefined): Promise<void> {
-    let supervisor: ChildProcess | undefined;
     try {
       this.#assertHeld();
-      await checkProgram(input.spec);
-      await Promise.all([
-        this.#cgroup.create(input.spec.resources),
-        writeFile(this.#files.config, input.config, { mode: 0o600 }),
-      ]);
-      signal?.throwIfAborted();
-      supervisor = await spawnSupervisor({ ...input, id: this.id, files: this.#files, cgroup: this.#cgroup });
-      supervisor.once('error', () => this.#watch.state.fire());
-      supervisor.once('exit', () => this.#watch.state.fire());
-      await this.#untilStarted(input, supervisor, signal);
-      await this.#removeSecrets();
+      const target = { files: this.#files, cgroup: this.#cgroup, watch: this.#watch, spares: this.#spares };
+      await startProgram(target, input, signal);
+      await this.#settleIn();
       this.#watching = this.#untilExit();
     } catch (error) {
-      await this.#killUnstarted(supervisor);
       await this.#removeAll();
       throw error;
     }
-  }
-
-  /** Until the program runs, or has run; throws when it does not come to that. */
-  async #untilStarted(input: StartInput, supervisor: ChildProcess, signal: AbortSignal | undefined): Promise<void> {
-    for (;;) {
-      const changed = this.#watch.state.next();
-      // Asked first: what a supervisor that has ended has left is complete.
-      const ended = supervisor.pid === undefined || supervisor.exitCode !== null || supervisor.signalCode !== null;
-      const exit = await this.#files.exit();
-      // Asked last: it is written before the exit.
-      const program = await this.#files.program();
-      if (exit !== undefined || ended) {
-        const complaint = program === undefined ? undefined : await this.#files.executionComplaint();
-        if (exit !== undefined && program !== undefined && complaint === undefined) return;
-        throw await startFailure(input.spec, this.#files, { exit, complaint });
-      }
-      if (program === undefined) {
-        await abortable(changed, signal);
-      } else {
-        // The runtime tells that the program has been started just before it really executes it: its first process
-        // executes the same file as the runtime, its parent, until then.
-        const [executed, runtime] = await Promise.all([executableOf(program.pid), executableOf(program.parent)]);
-        if (executed !== undefined && executed !== runtime) return;
-        // Gone already: the supervisor is about to say how it ended.
-        await (executed === undefined ? abortable(changed, signal) : delay(1, undefined, { signal }));
-      }
-    }
-  }
-
-  /** Ends a start half way. Everything of it is in the cgroup, or else in the process group of its supervisor. */
-  async #killUnstarted(supervisor: ChildProcess | undefined): Promise<void> {
-    if (supervisor?.pid === undefined) return;
-    const ended = Promise.withResolvers<void>();
-    supervisor.once('exit', () => ended.resolve());
-    if (supervisor.exitCode !== null || supervisor.signalCode !== null) return;
-    const program = await this.#files.program();
-    signalGroup(supervisor.pid, 'SIGKILL');
-    if (program !== undefined) await signalProcess(program, 'SIGKILL');
-    await ended.promise;
-    // What it had started ends a moment later. Where nobody reaps zombies, the group never goes.
-    const deadline = Date.now() + KILL_GRACE_MS;
-    while (signalGroup(supervisor.pid, 0) && Date.now() < deadline) await delay(1);
   }
 
   /** Never rejects: what goes wrong is told to whoever waits for the exit. */
@@ -255,7 +203,7 @@ export class OciSandbox implements Sandbox {
     while (!this.#released) {
       const changed = this.#watch.state.next();
       // Whoever started it may have been killed before it came to that.
-      if (this.#secrets && (await this.#files.program()) !== undefined) await this.#removeSecrets();
+      if (this.#unsettled && (await this.#files.program()) !== undefined) await this.#settleIn();
       const supervisor = await this.#files.supervisor();
       const supervised = supervisor !== undefined && (await isAlive(supervisor));
       // Asked last: a supervisor that has ended has written it before.
@@ -264,7 +212,7 @@ export class OciSandbox implements Sandbox {
         if (exit === undefined) await this.#kill();
         // It writes the exit last.
         else if (supervisor !== undefined) await untilGone(supervisor);
-        await this.#removeSecrets();
+        await this.#settleIn();
         this.#settle(exit ?? { outOfMemory: false });
         return;
       }
@@ -272,15 +220,29 @@ export class OciSandbox implements Sandbox {
     }
   }
 
-  async #removeSecrets(): Promise<void> {
-    if (!this.#secrets) return;
+  /**
+   * What can be done only when the program runs, by whoever sees it run first: its exact limit of processes, the OCI
+   * runtime's safety from the out-of-memory killer, which it would pick as readily as the program, and last the removal
+   * of what is not to be on disk for longer than the start takes.
+   */
+  async #settleIn(): Promise<void> {
+    if (!this.#unsettled) return;
+    const program = await this.#files.program();
+    if (program !== undefined) {
+      const pids = await this.#files.pidsLimit();
+      if (pids !== undefined) this.#cgroup.limitPids(pids);
+      const supervisor = await this.#files.supervisor();
+      // When the runtime has ended, its place is taken by the machine's first process.
+      if (identify(program.parent)?.parent === supervisor?.pid) spareFromOutOfMemory(program.parent);
+    }
     await this.#files.removeSecrets(this.id);
-    this.#secrets = false;
+    this.#unsettled = false;
   }
 
   #settle(exit: Exit): void {
     this.#exit = exit;
     this.#exited.resolve(exit);
+    this.#ended.abort();
     this.#watch.logs.fire();
   }
 
@@ -322,7 +284,9 @@ export class OciSandbox implements Sandbox {
   #release(why: string): void {
     if (this.#released) return;
     this.#released = true;
-    this.#exited.reject(new SandboxError('SANDBOX_RELEASED', `Cannot wait for the sandbox "${this.id}": ${why}`));
+    const released = new SandboxError('SANDBOX_RELEASED', `Cannot wait for the sandbox "${this.id}": ${why}`);
+    this.#exited.reject(released);
+    this.#letGo.abort(released);
     this.#watch.fire();
     this.#watch[Symbol.dispose]();
     this.#onReleased();

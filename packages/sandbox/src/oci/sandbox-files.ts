@@ -1,13 +1,30 @@
 import { randomUUID } from 'node:crypto';
-import { chmod, chown, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { join } from 'node:path';
+import type { ociConfig } from '../bundle/oci-config.ts';
 import { hasErrno } from '../file-errors.ts';
-import { parseIdentity, type ProcessIdentity } from '../supervisor/process-identity.ts';
+import { identifyFirst, parseIdentity, type ProcessIdentity } from '../supervisor/process-identity.ts';
 import { isSandboxId } from '../validate-spec.ts';
 import type { Exit, SandboxRecord } from '../sandbox.ts';
 
 const RECORD = 'sandbox.json';
+
+type OciConfig = ReturnType<typeof ociConfig>;
+
+/** What is left of a configuration while the sandbox runs. */
+export type KeptConfig = OciConfig;
 
 /** Prefixes of folders that are being made or removed. No sandbox id starts with a dot. */
 const MAKING = '.making-';
@@ -28,6 +45,8 @@ export class SandboxFiles {
   readonly folder: string;
   readonly #stateDir: string;
   readonly #id: string;
+  #program: ProcessIdentity | undefined;
+  #supervisor: ProcessIdentity | undefined;
 
   constructor(stateDir: string, id: string) {
     this.folder = join(stateDir, id);
@@ -53,51 +72,63 @@ export class SandboxFiles {
     return join(this.bundle, 'config.json');
   }
 
+  /** Where the OCI runtime keeps its own state. */
+  get runtimeState(): string {
+    return join(this.folder, 'runtime');
+  }
+
+  /** Writes down the limit of processes that holds once the program runs. */
+  keepPidsLimit(pids: number): void {
+    writeFileSync(join(this.folder, 'pids'), `${pids}\n`, { mode: 0o600 });
+  }
+
+  async pidsLimit(): Promise<number | undefined> {
+    const line = await readLine(join(this.folder, 'pids'));
+    return line === undefined ? undefined : Number(line);
+  }
+
   /** What the supervisor's own commands complain about. */
   get supervisorLog(): string {
     return join(this.folder, 'supervisor.log');
   }
 
-  stream(name: 'stdout' | 'stderr'): string {
-    return join(this.folder, name);
+  /** Whether there is anything of it. */
+  get exists(): boolean {
+    return existsSync(this.folder);
   }
 
   /** The runtime sets the root up as the sandbox's own root user, who must be let through. */
   async make(record: SandboxRecord): Promise<void> {
     const making = join(this.#stateDir, `${MAKING}${this.#id}`);
-    await removeTree(making);
-    await mkdir(making);
-    await chmod(making, 0o711);
-    await writeFile(join(making, RECORD), `${JSON.stringify(record)}\n`, { mode: 0o600 });
-    await rename(making, this.folder);
-    await mkdir(this.bundle);
-    await chmod(this.bundle, 0o711);
+    if (existsSync(making)) await removeTree(making);
+    mkdirSync(making);
+    chmodSync(making, 0o711);
+    writeFileSync(join(making, RECORD), `${JSON.stringify(record)}\n`, { mode: 0o600 });
+    renameSync(making, this.folder);
+    mkdirSync(this.bundle);
+    chmodSync(this.bundle, 0o711);
   }
 
   /** Makes the private folder. `owner`: the program's user, as this machine numbers it. */
   async makePrivate(files: Readonly<Record<string, string>>, owner: number): Promise<void> {
-    await mkdir(this.privateFolder, { mode: 0o500 });
-    await chown(this.privateFolder, owner, owner);
+    mkdirSync(this.privateFolder, { mode: 0o500 });
+    chownSync(this.privateFolder, owner, owner);
     for (const [name, content] of Object.entries(files)) await this.replacePrivate(name, content);
   }
 
   /** The owner of the folder becomes that of the file. False when there is no such folder. */
   async replacePrivate(name: string, content: string): Promise<boolean> {
-    let owner: number;
-    try {
-      owner = (await stat(this.privateFolder)).uid;
-    } catch (error) {
-      if (hasErrno(error, 'ENOENT')) return false;
-      throw error;
-    }
+    const owner = statSync(this.privateFolder, { throwIfNoEntry: false })?.uid;
+    if (owner === undefined) return false;
     // Beside the folder, not in it: the program sees whole files only.
     const draft = join(this.folder, `private-draft-${randomUUID()}`);
     try {
-      await writeFile(draft, content, { mode: 0o400, flag: 'wx' });
-      await chown(draft, owner, owner);
-      await rename(draft, join(this.privateFolder, name));
-    } finally {
-      await rm(draft, { force: true });
+      writeFileSync(draft, content, { mode: 0o400, flag: 'wx' });
+      chownSync(draft, owner, owner);
+      renameSync(draft, join(this.privateFolder, name));
+    } catch (error) {
+      rmSync(draft, { force: true });
+      throw error;
     }
     return true;
   }
@@ -110,18 +141,53 @@ export class SandboxFiles {
 
   /** Present once the supervisor runs. */
   async supervisor(): Promise<ProcessIdentity | undefined> {
-    return identityIn(join(this.folder, 'supervisor'));
+    this.#supervisor ??= await identityIn(join(this.folder, 'supervisor'));
+    return this.#supervisor;
   }
 
-  /** The sandbox's first process; present once it runs the program, or is about to. */
+  /** Who a warm sandbox belongs to; of others absent. */
+  async owner(): Promise<ProcessIdentity | undefined> {
+    return identityIn(join(this.folder, 'owner'));
+  }
+
+  /** Writes down that the sandbox belongs to this process and ends with it. */
+  async own(): Promise<void> {
+    const [boot, stats] = await Promise.all([
+      readFile('/proc/sys/kernel/random/boot_id', 'utf8'),
+      readFile('/proc/self/stat', 'utf8'),
+    ]);
+    await writeFile(join(this.folder, 'owner'), `${boot.trim()} ${stats}`, { mode: 0o600 });
+  }
+
+  /**
+   * The sandbox's first process; present once it runs the program, or is about to. `started` was left by supervisors of
+   * earlier versions.
+   */
   async program(): Promise<ProcessIdentity | undefined> {
-    return identityIn(join(this.folder, 'started'));
+    this.#program ??= (await identityIn(join(this.folder, 'started'))) ?? (await this.#identifyProgram());
+    return this.#program;
+  }
+
+  async #identifyProgram(): Promise<ProcessIdentity | undefined> {
+    const pid = Number(await readOrEmpty(join(this.folder, 'pid')));
+    const supervisor = await this.supervisor();
+    return pid > 0 && supervisor !== undefined ? identifyFirst(pid, { id: this.#id, supervisor }) : undefined;
+  }
+
+  /** Whether the runtime has set the sandbox up, and began to execute its program. */
+  async begun(): Promise<boolean> {
+    return (await readOrEmpty(join(this.folder, 'pid'))) !== '';
   }
 
   /** Present once everything of the sandbox has ended and its logs are complete. */
   async exit(): Promise<Exit | undefined> {
     const line = await readLine(join(this.folder, 'exit'));
     return line === undefined ? undefined : parseExit(line);
+  }
+
+  /** Empty when there is none, or it ended before it had a log. */
+  async supervisorComplaint(): Promise<string> {
+    return (await readOrEmpty(this.supervisorLog)).trim();
   }
 
   /** What the OCI runtime itself complained about last. */
@@ -134,14 +200,37 @@ export class SandboxFiles {
    * to the program's stderr. Nothing else can have written there before it.
    */
   async executionComplaint(): Promise<string | undefined> {
-    const [complaint] = parseComplaints(await readOrEmpty(this.stream('stderr'), 4096));
+    const [complaint] = parseComplaints(await readOrEmpty(join(this.folder, 'stderr.0'), 4096));
     return complaint?.startsWith('exec container process') ? complaint : undefined;
   }
 
-  /** Removes what holds the environment, secrets included, in clear: the bundle's configuration and crun's copy of it. */
+  /**
+   * Removes what holds the environment, secrets included, in clear: the bundle's configuration, and from crun's copy of
+   * it the environment and whatever no command in the sandbox needs to be run.
+   */
   async removeSecrets(id: string): Promise<void> {
     await rm(this.config, { force: true });
-    await rm(join(this.folder, 'runtime', id, 'config.json'), { force: true });
+    const copy = this.#configCopy(id);
+    const text = await readOrEmpty(copy);
+    if (text === '') return;
+    const kept = `${copy}.kept`;
+    try {
+      await writeFile(kept, JSON.stringify(withoutSecrets(text)), { mode: 0o600 });
+      await rename(kept, copy);
+    } catch (error) {
+      // crun removes the folder when the sandbox has ended.
+      if (!hasErrno(error, 'ENOENT')) throw error;
+    }
+  }
+
+  /** The configuration without its secrets; undefined when the sandbox does not run. */
+  async keptConfig(id: string): Promise<KeptConfig | undefined> {
+    const text = await readOrEmpty(this.#configCopy(id));
+    return text === '' ? undefined : withoutSecrets(text);
+  }
+
+  #configCopy(id: string): string {
+    return join(this.runtimeState, id, 'config.json');
   }
 
   async remove(): Promise<void> {
@@ -159,6 +248,11 @@ export class SandboxFiles {
 
 async function removeTree(folder: string): Promise<void> {
   await rm(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 });
+}
+
+function withoutSecrets(text: string): KeptConfig {
+  const config = JSON.parse(text) as OciConfig;
+  return { ...config, process: { ...config.process, env: [] } };
 }
 
 /** `<status> <processes killed for want of memory>`, the status as a shell has it. */
@@ -212,7 +306,8 @@ async function readLine(file: string): Promise<string | undefined> {
 
 async function readOrEmpty(file: string, limit?: number): Promise<string> {
   try {
-    if (limit === undefined) return await readFile(file, 'utf8');
+    // Small and just written: a round trip through the thread pool would cost ten times as much.
+    if (limit === undefined) return readFileSync(file, 'utf8');
     await using handle = await open(file);
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(limit), 0, limit, 0);
     return buffer.toString('utf8', 0, bytesRead);

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { SandboxError } from '../sandbox-error.ts';
 import type { SandboxFiles } from './sandbox-files.ts';
 import type { Exit, SandboxSpec } from '../sandbox.ts';
@@ -34,6 +33,6 @@ export async function startFailure(spec: SandboxSpec, files: SandboxFiles, { exi
       'Give it more, at least 8 MiB',
     );
   }
-  const said = (await files.runtimeComplaint()) ?? (await readFile(files.supervisorLog, 'utf8')).trim();
+  const said = (await files.runtimeComplaint()) ?? (await files.supervisorComplaint());
   return fail(said === '' ? 'its supervisor ended without a word' : said);
 }

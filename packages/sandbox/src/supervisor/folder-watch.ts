@@ -1,5 +1,6 @@
 import { type FSWatcher, watch } from 'node:fs';
 import { hasErrno } from '../file-errors.ts';
+import { isLogFile } from '../logs/log-segments.ts';
 import { Pulse } from '../pulse.ts';
 
 const SAFETY_INTERVAL_MS = 5000;
@@ -20,8 +21,9 @@ export class FolderWatch implements Disposable {
     this.#timer = setInterval(() => this.fire(), SAFETY_INTERVAL_MS);
     try {
       this.#watcher = watch(folder, (_event, name) => {
-        if (name === 'stdout' || name === 'stderr') this.logs.fire();
-        else this.state.fire();
+        if (name === null || !isLogFile(name)) this.state.fire();
+        // Readers' own marks are no news.
+        else if (!name.endsWith('.reader')) this.logs.fire();
       });
       this.#watcher.on('error', () => this.#poll());
     } catch (error) {

@@ -1,0 +1,48 @@
+import type { Leftover, Runtime } from '@nex-nix/sandbox';
+import { Command } from 'commander';
+import { action } from '../context.ts';
+import { table } from '../output.ts';
+import { defaultStateDir, requireStateFolder, sandboxesIn, takeStateFolder } from '../state-folder.ts';
+
+interface Options {
+  stateDir: string;
+  dryRun?: boolean;
+}
+
+export const clean = (): Command =>
+  new Command('clean')
+    .description('Remove what a node that is gone has left on this machine')
+    .option('--state-dir <folder>', 'state folder of the node that is gone', defaultStateDir())
+    .option('--dry-run', 'only show it')
+    .addHelpText(
+      'after',
+      '\nOnly what carries the mark of nex is looked at, and what belongs to a running workload stays. A node does the same' +
+        '\nwhen it starts; this is for machines on which none is to start any more.' +
+        '\n\nExamples:\n  nex clean --dry-run\n  nex clean --state-dir /srv/nex',
+    )
+    .action(
+      action<Options>(async (context, { stateDir, dryRun = false }) => {
+        await requireStateFolder(stateDir);
+        // Held until all is done: a node that started meanwhile would make what looks left over.
+        using _state = await takeStateFolder(stateDir);
+        const found: Leftover[] = [];
+        for await (const runtime of runtimesOf(stateDir)) {
+          context.signal.throwIfAborted();
+          found.push(...((await runtime.clean?.({ dryRun })) ?? []));
+        }
+        return { value: { stateDir, dryRun, leftovers: found }, text: describe(found, dryRun) };
+      }),
+    );
+
+/** Whatever a node may have made sandboxes with; each is let go of before the next comes. */
+async function* runtimesOf(stateDir: string): AsyncIterable<Runtime> {
+  const { OciRuntime } = await import('@nex-nix/sandbox');
+  await using oci = await OciRuntime.open({ stateDir: sandboxesIn(stateDir) });
+  yield oci;
+}
+
+function describe(found: readonly Leftover[], dryRun: boolean): string {
+  if (found.length === 0) return 'Nothing is left over';
+  const rows = found.map(({ kind, name }) => [kind, name]);
+  return table(dryRun ? 'Left over, not removed' : 'Removed', ['What', 'Name'], rows);
+}

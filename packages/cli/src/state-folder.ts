@@ -1,0 +1,43 @@
+import { mkdir, stat } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { CliError } from './cli-error.ts';
+
+/** Where a node keeps its identity, store and sandboxes when nothing else is said. */
+export function defaultStateDir(): string {
+  if (process.getuid?.() === 0) return '/var/lib/nex-nix';
+  return join(process.env['XDG_STATE_HOME'] ?? join(homedir(), '.local/state'), 'nex-nix');
+}
+
+/** The folder of a node's sandboxes. */
+export function sandboxesIn(stateDir: string): string {
+  return join(stateDir, 'sandboxes');
+}
+
+/**
+ * Makes a state folder when it is absent, and takes it for this process, as long as that lasts, however it ends.
+ *
+ * @throws {CliError} CLI_STATE_FOLDER_IN_USE
+ */
+export async function takeStateFolder(stateDir: string): Promise<Disposable> {
+  await mkdir(stateDir, { recursive: true, mode: 0o700 });
+  // Only those that need it load SQLite.
+  const { tryLock } = await import('@nex-nix/nix');
+  const lock = tryLock(join(stateDir, 'node.lock'));
+  if (lock !== undefined) return lock;
+  throw new CliError('CLI_STATE_FOLDER_IN_USE', `Cannot use the state folder "${stateDir}": a node runs on it`, {
+    hint: 'Stop that node first, or give another folder by --state-dir',
+  });
+}
+
+/** @throws {CliError} CLI_STATE_FOLDER_NOT_FOUND */
+export async function requireStateFolder(stateDir: string): Promise<void> {
+  try {
+    if ((await stat(stateDir)).isDirectory()) return;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  throw new CliError('CLI_STATE_FOLDER_NOT_FOUND', `Cannot clean "${stateDir}": there is no such folder`, {
+    hint: 'Give the folder that nex node up had as --state-dir',
+  });
+}

@@ -1,0 +1,58 @@
+import { SandboxError } from '../sandbox-error.ts';
+import { Supervisor, type SupervisorSurroundings } from './supervisor.ts';
+
+const SPARES = 2;
+
+/** Time from the last start to the making of spares, in milliseconds: not while starts are under way. */
+const REFILL_DELAY = 25;
+
+/** Supervisors that were started before there is a sandbox for them, since that takes longer than the rest of a start. */
+export class SpareSupervisors implements AsyncDisposable {
+  readonly #surroundings: () => SupervisorSurroundings;
+  #spares: Supervisor[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #disposed = false;
+
+  constructor(surroundings: () => SupervisorSurroundings) {
+    this.#surroundings = surroundings;
+  }
+
+  /** A supervisor that is ready. Throws SANDBOX_START_FAILED when there cannot be one. */
+  async take(): Promise<Supervisor> {
+    const spare = this.#takeSpare();
+    this.#refillLater();
+    if (spare !== undefined && (await spare.ready)) return spare;
+    const fresh = new Supervisor(this.#surroundings());
+    if (await fresh.ready) return fresh;
+    throw new SandboxError('SANDBOX_START_FAILED', 'Cannot start a sandbox: its supervisor ended without a word', {
+      hint: 'unshare --mount /bin/sh -c true',
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed = true;
+    clearTimeout(this.#timer);
+    await Promise.all(this.#spares.splice(0).map((spare) => spare.dismiss()));
+  }
+
+  #takeSpare(): Supervisor | undefined {
+    const outdated = this.#spares.filter((spare) => !spare.isCurrent);
+    this.#spares = this.#spares.filter((spare) => !outdated.includes(spare));
+    for (const spare of outdated) void spare.dismiss();
+    return this.#spares.shift();
+  }
+
+  #refillLater(): void {
+    clearTimeout(this.#timer);
+    if (this.#disposed) return;
+    this.#timer = setTimeout(() => this.#refill(), REFILL_DELAY);
+    this.#timer.unref();
+  }
+
+  /** One at a time: each holds this process up for some milliseconds. */
+  #refill(): void {
+    if (this.#spares.length >= SPARES) return;
+    this.#spares.push(new Supervisor(this.#surroundings()));
+    this.#refillLater();
+  }
+}
