@@ -55,7 +55,7 @@ function parseInterface(text: string): string {
 function parseSubnet(text: string): string {
   const [, address = '', bits] = /^([\d.]+)\/(\d{1,2})$/.exec(text) ?? [];
   const parts = address.split('.').map(Number);
-  if (parts.length === 4 && parts.every((part) => part < 256) && Number(bits) >= 8 && Number(bits) <= 30) return text;
+  if (parts.length === 4 && parts.every((part) => part < 256) && Number(bits) >= 8 && Number(bits) <= 29) return text;
   throw new CliError('CLI_USAGE', `Cannot take "${text}" for a subnet: write IPv4 addresses such as 10.217.64.0/20`);
 }
 

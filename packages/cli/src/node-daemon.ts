@@ -51,6 +51,7 @@ export interface NodeDaemonOptions extends BridgeOptions, MetricsOptions, Minter
   trustedPublicKeys?: string;
   cacheKeyFile?: string;
   allowUnlimited?: boolean;
+  cgroupParent?: string;
   controller: boolean;
   onShutdown: 'stop' | 'leave';
   untilStdinEnds?: boolean;
@@ -75,6 +76,7 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
     await OciRuntime.open({
       stateDir: sandboxesIn(stateDir),
       allowUnlimited: options.allowUnlimited ?? false,
+      ...(options.cgroupParent === undefined ? {} : { cgroupParent: options.cgroupParent }),
       network: bridgeNetwork(options),
     }),
   );

@@ -1,9 +1,21 @@
+import { mkdir, readdir, readFile, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describeWith, waitFor } from '@nex-nix/test-kit';
 import { expect, it } from 'vitest';
 import { BUSYBOX, output, printed, testBed, TOOLS } from './bed.ts';
 
 const MIB = 1 << 20;
 const b = `${BUSYBOX} `;
+
+/** Process ids of everything in a cgroup. */
+async function processesBelow(cgroup: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    const cgroups = await readFile(`/proc/${pid}/cgroup`, 'utf8').catch(() => '');
+    if (cgroups.split('\n').some((line) => line.endsWith(`:${cgroup}`))) found.push(pid);
+  }
+  return found;
+}
 
 describeWith(TOOLS, 'limits of an oci sandbox', () => {
   it('does not speak of memory when a program is killed otherwise', async () => {
@@ -44,6 +56,25 @@ describeWith(TOOLS, 'limits of an oci sandbox', () => {
     expect(memoryPeak).toBeGreaterThanOrEqual(memory ?? Infinity);
     expect(cpuMicros).toBeGreaterThan(0);
     expect(pids).toBeGreaterThanOrEqual(1);
+  });
+
+  it('puts sandboxes below the cgroup that is asked for, and wants it to exist', async () => {
+    const cgroupParent = `/nex-test-${process.pid}`;
+    await expect(testBed({ cgroupParent })).rejects.toMatchObject({ code: 'SANDBOX_LIMIT_UNSUPPORTED' });
+    const mounts = await readFile('/proc/self/mountinfo', 'utf8');
+    const trees = [...mounts.matchAll(/^\S+ \S+ \S+ \S+ (\S+) .* - cgroup2? /gm)].map(([, folder = '']) => folder);
+    const made = trees.map((folder) => join(folder, cgroupParent));
+    try {
+      for (const folder of made) await mkdir(folder);
+      await using bed = await testBed({ cgroupParent });
+      const sandbox = await bed.start(`${b}sleep 100`, { resources: { pids: 8 } });
+      const [pid = ''] = await processesBelow(`${cgroupParent}/nex-nix/${sandbox.id}`);
+      expect(pid).not.toBe('');
+      expect(await sandbox.stop({ graceMs: 0 })).toMatchObject({ code: 137 });
+      await sandbox.remove();
+    } finally {
+      for (const folder of made) await rmdir(folder);
+    }
   });
 
   it('says that a limit is too small to start anything', async () => {

@@ -1,32 +1,36 @@
 import type { Leftover, Runtime } from '@nex-nix/sandbox';
 import { Command } from 'commander';
+import { addBridgeOptions, type BridgeOptions, bridgeNetwork } from '../bridge-options.ts';
 import { action } from '../context.ts';
 import { table } from '../output.ts';
 import { defaultStateDir, requireStateFolder, sandboxesIn, takeStateFolder } from '../state-folder.ts';
 
-interface Options {
+interface Options extends BridgeOptions {
   stateDir: string;
   dryRun?: boolean;
 }
 
 export const clean = (): Command =>
-  new Command('clean')
-    .description('Remove what a node that is gone has left on this machine')
-    .option('--state-dir <folder>', 'state folder of the node that is gone', defaultStateDir())
-    .option('--dry-run', 'only show it')
+  addBridgeOptions(
+    new Command('clean')
+      .description('Remove what a node that is gone has left on this machine')
+      .option('--state-dir <folder>', 'state folder of the node that is gone', defaultStateDir())
+      .option('--dry-run', 'only show it'),
+  )
     .addHelpText(
       'after',
       '\nOnly what carries the mark of nex is looked at, and what belongs to a running workload stays. A node does the same' +
         '\nwhen it starts; this is for machines on which none is to start any more.' +
-        '\n\nExamples:\n  nex clean --dry-run\n  nex clean --state-dir /srv/nex',
+        '\n\nExamples:\n  nex clean --dry-run\n  nex clean --state-dir /srv/nex\n  nex clean --bridge-name lab0     of a node that was started with it',
     )
     .action(
-      action<Options>(async (context, { stateDir, dryRun = false }) => {
+      action<Options>(async (context, options) => {
+        const { stateDir, dryRun = false } = options;
         await requireStateFolder(stateDir);
         // Held until all is done: a node that started meanwhile would make what looks left over.
         using _state = await takeStateFolder(stateDir);
         const found: Leftover[] = [];
-        for await (const runtime of runtimesOf(stateDir)) {
+        for await (const runtime of runtimesOf(options)) {
           context.signal.throwIfAborted();
           found.push(...((await runtime.clean?.({ dryRun })) ?? []));
         }
@@ -35,9 +39,9 @@ export const clean = (): Command =>
     );
 
 /** Whatever a node may have made sandboxes with; each is let go of before the next comes. */
-async function* runtimesOf(stateDir: string): AsyncIterable<Runtime> {
+async function* runtimesOf({ stateDir, ...bridge }: Options): AsyncIterable<Runtime> {
   const { OciRuntime } = await import('@nex-nix/sandbox');
-  await using oci = await OciRuntime.open({ stateDir: sandboxesIn(stateDir) });
+  await using oci = await OciRuntime.open({ stateDir: sandboxesIn(stateDir), network: bridgeNetwork(bridge) });
   yield oci;
 }
 

@@ -72,6 +72,12 @@ function addWork(command: Command): void {
     )
     .option('--cache-key-file <file>', 'key that its cache signs with; default: one of its own in the state folder')
     .option('--no-controller', 'leave replicated workloads to the controllers of other nodes')
+    .addOption(
+      new Option(
+        '--cgroup-parent <path>',
+        'cgroup that workloads are put below, from the root of the tree; default: /',
+      ).argParser(parseCgroup),
+    )
     .option('--allow-unlimited', 'run workloads even where this machine cannot enforce their limits')
     .addOption(
       new Option('--on-shutdown <what>', 'what happens to running workloads when the node ends')
@@ -130,6 +136,11 @@ function noServerInside(): CliError {
   return new CliError('CLI_USAGE', 'Cannot use --inats-config: nodes of this project have no NATS server inside', {
     hint: 'nex dev runs a server on this machine; or start nats-server with that file, and give its URL by -s',
   });
+}
+
+function parseCgroup(text: string): string {
+  if (/^(\/[\w.@:-]+)+$/.test(text) && !text.split('/').includes('..')) return text;
+  throw new CliError('CLI_USAGE', `Cannot take "${text}" for a cgroup: write its path, for example /nex.slice`);
 }
 
 function parseCount(text: string): number {

@@ -20,8 +20,9 @@ export interface LogSink {
  * line, and repeats none unless this process was killed within the last moment.
  */
 export async function followLogs(sandbox: Sandbox, from: LogPosition, sink: LogSink): Promise<void> {
-  await sink.save(from);
   await using position = new SavedPosition(sink);
+  // Lines do not wait for it: whoever goes on without any position begins at the same place.
+  position.moveNow(from);
   for await (const entry of sandbox.logs(from, { follow: true })) {
     const shown = entry.lost === undefined ? entry : lossNotice(entry, entry.lost);
     while (!sink.publish(shown)) if (!(await sink.delivered())) return;
@@ -46,6 +47,11 @@ class SavedPosition implements AsyncDisposable {
     this.#sink = sink;
   }
 
+  /** As {@link moveTo}, saved at once. */
+  moveNow(position: LogPosition): void {
+    this.#saving = this.#sink.save(position).then(() => this.#next());
+  }
+
   moveTo(position: LogPosition): void {
     this.#unsaved = position;
     this.#plan();
@@ -67,6 +73,10 @@ class SavedPosition implements AsyncDisposable {
 
   async #saveThenPlan(): Promise<void> {
     await this.#save();
+    this.#next();
+  }
+
+  #next(): void {
     this.#saving = undefined;
     if (this.#unsaved !== undefined) this.#plan();
   }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdir, readdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { areParentsThere, cgroupParents, prepareCgroups, removeEmptyParents, SandboxCgroup } from '../cgroup/cgroup.ts';
@@ -99,6 +100,7 @@ export class OciRuntime implements Runtime {
     await mkdir(options.stateDir, { recursive: true, mode: 0o711 });
     await removeHalfFolders(resolve(options.stateDir));
     const machine = await inspectMachine({ cgroupParent: options.cgroupParent });
+    if (options.cgroupParent !== undefined) requireParent(options.cgroupParent, machine.cgroups.hierarchies);
     const runtime = new OciRuntime(machine, await isClosed(resolve(options.stateDir)), options);
     if (machine.uid === 0) await removeLostNetworks({ stateDir: runtime.#stateDir, networks: runtime.#networks });
     return runtime;
@@ -337,6 +339,17 @@ async function isClosed(folder: string): Promise<boolean> {
     if (((await stat(path)).mode & 0o001) === 0) return true;
     if (path === dirname(path)) return false;
   }
+}
+
+/** One that is absent would be taken for a machine that has no controllers. */
+function requireParent(cgroupParent: string, hierarchies: readonly Hierarchy[]): void {
+  const missing = hierarchies.map(({ parent }) => dirname(parent)).find((folder) => !existsSync(folder));
+  if (missing === undefined) return;
+  throw new SandboxError(
+    'SANDBOX_LIMIT_UNSUPPORTED',
+    `Cannot put sandboxes below the cgroup "${cgroupParent}": "${missing}" does not exist`,
+    { hint: 'Name one that exists, for instance of a systemd slice that a running unit with Delegate=yes is in' },
+  );
 }
 
 function taken(id: string): SandboxError {

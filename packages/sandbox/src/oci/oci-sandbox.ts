@@ -182,7 +182,6 @@ export class OciSandbox implements Sandbox {
       this.#assertHeld();
       const target = { files: this.#files, cgroup: this.#cgroup, watch: this.#watch, spares: this.#spares };
       await startProgram(target, input, signal);
-      await this.#settleIn();
       this.#watching = this.#untilExit();
     } catch (error) {
       await this.#removeAll();
@@ -202,7 +201,7 @@ export class OciSandbox implements Sandbox {
   async #watchExit(): Promise<void> {
     while (!this.#released) {
       const changed = this.#watch.state.next();
-      // Whoever started it may have been killed before it came to that.
+      // Not part of the start, which others wait for; and whoever started it may have been killed before it came to that.
       if (this.#unsettled && (await this.#files.program()) !== undefined) await this.#settleIn();
       const supervisor = await this.#files.supervisor();
       const supervised = supervisor !== undefined && (await isAlive(supervisor));
