@@ -164,7 +164,7 @@ describeWith(['nats-server', 'nix-store', 'crun', 'busybox'], 'a node with bad s
   });
 
   it('a start request that breaks the schema: names the field', async () => {
-    const { code, stderr } = await startWorkload(server.url, { store_path: ABSENT, network: 'bridge' });
+    const { code, stderr } = await startWorkload(server.url, { store_path: ABSENT, network: 'macvlan' });
     expect(code).not.toBe(0);
     expectSentence(stderr, /error: .*network/);
   });

@@ -97,11 +97,15 @@ export function traces(word: string): string[] {
   return found;
 }
 
-/** Process ids of everything whose cgroup is that of a sandbox, or below it. */
+/**
+ * Process ids of everything alive whose cgroup is that of a sandbox, or below it. In version 2 the dead that nobody has
+ * buried yet name theirs too.
+ */
 export function processesOf(id: string): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .filter((pid) => /\/nex-nix\/([\w-]+)/.exec(readOrEmpty(`/proc/${pid}/cgroup`))?.[1] === id)
+    .filter((pid) => /^State:\t[^ZX]/m.test(readOrEmpty(`/proc/${pid}/status`)))
     .map(Number);
 }
 

@@ -73,7 +73,7 @@ describeWith(TOOLS, 'a further command in an oci sandbox', () => {
     expect((await sh(sandbox, `exec ${b}dd if=/dev/zero of=/dev/null bs=64M count=1`)).code).toBe(137);
     const bomb = await sh(sandbox, `for i in 1 2 3 4 5 6 7 8 9; do ${b}sleep 100 & done; echo all`);
     expect(bomb.output).toContain("can't fork");
-    await waitFor('the dead to be buried', () => processesOf(sandbox.id).length < 6);
+    await waitFor('the dead to be buried', async () => ((await sandbox.usage()).pids ?? 0) < 6);
     expect((await sh(sandbox, 'echo still')).output).toBe('still\n');
   });
 

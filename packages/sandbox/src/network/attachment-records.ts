@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasErrno } from '../file-errors.ts';
@@ -29,6 +30,10 @@ export class AttachmentRecords {
   constructor(runDir: string) {
     this.#folder = join(runDir, 'attachments');
     this.#ports = join(runDir, 'ports');
+  }
+
+  has(containerId: string): boolean {
+    return existsSync(this.#file(containerId));
   }
 
   async read(containerId: string): Promise<AttachmentRecord | undefined> {
