@@ -69,7 +69,11 @@ describeWith(['nats-server', 'nex-go'], 'Replicas over nodes of Go', () => {
     const before = await running(3);
     expect(before.map(({ tags }) => tags['nex-deployment'])).toEqual(['sleeper', 'sleeper', 'sleeper']);
 
-    const dying = nodes.slice(1);
+    // Go nodes tell nothing by which replicas could be spread: all may be on one. A node stays in any case.
+    const parents = await parentsOfSleepers();
+    const holders = nodes.filter(({ pid }) => parents.has(pid));
+    expect(holders.length).toBeGreaterThan(0);
+    const dying = holders.slice(0, 2);
     for (const node of dying) node.kill('SIGKILL');
     await Promise.all(dying.map((node) => node.exited));
     const after = await running(3);
@@ -81,10 +85,26 @@ describeWith(['nats-server', 'nex-go'], 'Replicas over nodes of Go', () => {
   });
 });
 
+/** Of the replicas: the nodes that run them. */
+async function parentsOfSleepers(): Promise<Set<number>> {
+  const parents = new Set<number>();
+  for (const pid of await sleepers()) {
+    const status = await readFile(`/proc/${pid}/status`, 'utf8');
+    parents.add(Number(/^PPid:\t(\d+)$/m.exec(status)?.[1]));
+  }
+  return parents;
+}
+
 async function endSleepers(): Promise<void> {
+  for (const pid of await sleepers()) process.kill(pid, 'SIGKILL');
+}
+
+async function sleepers(): Promise<number[]> {
+  const found: number[] = [];
   for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
     // Processes come and go.
     const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-    if (command.split('\0')[1] === SECONDS) process.kill(Number(pid), 'SIGKILL');
+    if (command.split('\0')[1] === SECONDS) found.push(Number(pid));
   }
+  return found;
 }

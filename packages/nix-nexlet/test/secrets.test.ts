@@ -78,8 +78,8 @@ describeWith(TOOLS, 'secrets of a workload', () => {
       expect(await commandsWith(SECRET)).toEqual([]);
     }
     await using _node = await open({ logger });
-    await waitFor('its second run', () => feed.texts(id).length === 2);
-    expect(feed.texts(id)).toEqual(Array(2).fill(`length ${SECRET.length} sealed wins`));
+    await waitFor('its second run', () => feed.printed(id).length === 2);
+    expect(feed.printed(id)).toEqual(Array(2).fill(`length ${SECRET.length} sealed wins`));
     await waitFor('its start to be over', async () => (await filesWith(stateDir, SECRET)).length === 0);
     await eavesdropper.flush();
     expect(wire.some((message) => message.startsWith('$KV.nex-'))).toBe(true);

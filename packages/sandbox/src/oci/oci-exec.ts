@@ -39,7 +39,7 @@ cat 3>&- | {
     echo "$score" >/proc/self/oom_score_adj
     chown "$owner" /proc/self/fd/1
     set -- "$runtime" --root "$state" --log "file:$log" --log-format json --cgroup-manager disabled \\
-      exec --process /dev/stdin "$id"
+      exec --process /proc/self/fd/0 "$id"
     [ -z "$hide" ] || set -- unshare --mount sh -c 'umount "$1" || exit 125; shift; exec "$@"' sh "$hide" "$@"
     exec "$@"
   )
