@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { closeSync, openSync, readSync } from 'node:fs';
 
 const ELF_MAGIC = 0x7f454c46;
 const PT_INTERP = 3;
@@ -12,18 +12,25 @@ const PATH_MAX = 4096;
  * names. Undefined when it needs none, or is of no such format.
  * Source of the formats: elf(5), execve(2).
  */
-export async function interpreterOf(file: string): Promise<string | undefined> {
-  await using handle = await open(file);
-  const read = async (position: number, length: number): Promise<Buffer> => {
-    const { bytesRead, buffer } = await handle.read(Buffer.alloc(length), 0, length, position);
-    return buffer.subarray(0, bytesRead);
-  };
-  const head = await read(0, HEAD_SIZE);
+export function interpreterOf(file: string): string | undefined {
+  const handle = openSync(file, 'r');
+  try {
+    return interpreterIn((position, length) => {
+      const buffer = Buffer.alloc(length);
+      return buffer.subarray(0, readSync(handle, buffer, 0, length, position));
+    });
+  } finally {
+    closeSync(handle);
+  }
+}
+
+function interpreterIn(read: (position: number, length: number) => Buffer): string | undefined {
+  const head = read(0, HEAD_SIZE);
   if (head.length > 2 && head.toString('latin1', 0, 2) === '#!') return scriptInterpreter(head);
   if (head.length < 64 || head.readUInt32BE() !== ELF_MAGIC) return undefined;
   const place = loaderPlace(head);
   if (place === undefined) return undefined;
-  const path = await read(place.offset, Math.min(place.size, PATH_MAX));
+  const path = read(place.offset, Math.min(place.size, PATH_MAX));
   const end = path.indexOf(0);
   return path.toString('utf8', 0, end === -1 ? path.length : end);
 }

@@ -1,5 +1,5 @@
-import { constants } from 'node:fs';
-import { access, lstat, readdir, readlink } from 'node:fs/promises';
+import { accessSync, constants, lstatSync, readlinkSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { splitStorePath, type StorePath, storePathName } from '@nex-nix/nix';
 import { interpreterOf } from './interpreter.ts';
@@ -30,13 +30,13 @@ const MAX_LINKS = 40;
 export async function findProgram(store: StoreView, query: ProgramQuery): Promise<string> {
   const program = query.program ?? (await chooseProgram(store, query));
   const inside = posix.join(query.storePath, program);
-  const outside = await follow(store, inside, query.closure);
-  if (outside === undefined || !(await isExecutable(outside))) {
+  const outside = follow(store, inside, query.closure);
+  if (outside === undefined || !isExecutable(outside)) {
     const names = await programsOf(store, query);
     throw notFound(query, `"${program}" is not an executable file in it`, names);
   }
-  const interpreter = await interpreterOf(outside);
-  if (interpreter !== undefined && (await follow(store, interpreter, query.closure)) === undefined) {
+  const interpreter = interpreterOf(outside);
+  if (interpreter !== undefined && follow(store, interpreter, query.closure) === undefined) {
     throw interpreterMissing(`"${program}" of "${query.storePath}"`, interpreter);
   }
   return inside;
@@ -44,7 +44,7 @@ export async function findProgram(store: StoreView, query: ProgramQuery): Promis
 
 /** Throws NIX_NEXLET_INTERPRETER_MISSING unless `file`, which is to be a store path by itself, starts without any other file. */
 export async function requireStandalone(file: string): Promise<void> {
-  const interpreter = await interpreterOf(file);
+  const interpreter = interpreterOf(file);
   if (interpreter !== undefined) throw interpreterMissing(`"${file}"`, interpreter);
 }
 
@@ -63,29 +63,32 @@ function nameWithoutVersion(path: StorePath): string {
 }
 
 async function programsOf(store: StoreView, { storePath, closure }: ProgramQuery): Promise<string[]> {
-  const folder = await follow(store, posix.join(storePath, 'bin'), closure);
-  if (folder === undefined || !(await lstat(folder)).isDirectory()) return [];
+  const folder = follow(store, posix.join(storePath, 'bin'), closure);
+  if (folder === undefined || !lstatSync(folder).isDirectory()) return [];
   const names: string[] = [];
   for (const name of await readdir(folder)) {
-    const file = await follow(store, posix.join(storePath, 'bin', name), closure);
-    if (file !== undefined && (await isExecutable(file))) names.push(name);
+    const file = follow(store, posix.join(storePath, 'bin', name), closure);
+    if (file !== undefined && isExecutable(file)) names.push(name);
   }
   return names.sort();
 }
 
-async function isExecutable(file: string): Promise<boolean> {
-  if (!(await lstat(file)).isFile()) return false;
-  return access(file, constants.X_OK).then(
-    () => true,
-    () => false,
-  );
+function isExecutable(file: string): boolean {
+  if (!lstatSync(file).isFile()) return false;
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /**
  * Resolves a path as the workload would see it, link by link, and returns where it lies on this machine;
- * undefined when it does not exist or leads out of the closure.
+ * undefined when it does not exist or leads out of the closure. Synchronous: it is part of every start, and a dozen looks
+ * take less time than one turn each in the thread pool.
  */
-async function follow(store: StoreView, inside: string, closure: readonly StorePath[]): Promise<string | undefined> {
+function follow(store: StoreView, inside: string, closure: readonly StorePath[]): string | undefined {
   let links = 0;
   let pending = inside;
   outer: for (;;) {
@@ -98,18 +101,25 @@ async function follow(store: StoreView, inside: string, closure: readonly StoreP
       const part = parts[index];
       if (part !== undefined) walked = posix.join(walked, part);
       const real = join(store.realPath(storePath), walked.slice(storePath.length));
-      const stat = await lstat(real).catch((error: NodeJS.ErrnoException) => {
-        if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
-        throw error;
-      });
+      const stat = lstatOrUndefined(real);
       if (stat === undefined) return undefined;
       if (stat.isSymbolicLink()) {
         if (++links > MAX_LINKS) return undefined;
-        pending = posix.join(posix.resolve(posix.dirname(walked), await readlink(real)), ...parts.slice(index + 1));
+        pending = posix.join(posix.resolve(posix.dirname(walked), readlinkSync(real)), ...parts.slice(index + 1));
         continue outer;
       }
     }
     return join(store.realPath(storePath), subPath);
+  }
+}
+
+function lstatOrUndefined(path: string) {
+  try {
+    return lstatSync(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw error;
   }
 }
 

@@ -1,4 +1,4 @@
-import type { LogEntry, LogPosition, Sandbox } from '@nex-nix/sandbox';
+import type { LogEntry, LogPosition } from '@nex-nix/sandbox';
 
 /** Time between two writings of a position, in milliseconds: so much is published again after a kill. */
 const SAVE_INTERVAL = 250;
@@ -15,19 +15,36 @@ export interface LogSink {
 }
 
 /**
- * Publishes the lines of a sandbox from a position on, until it has ended or is let go of. The position is saved at
+ * Publishes the lines of a sandbox, of which `entries` begin at a position, until it has ended or is let go of. The position is saved at
  * the beginning, at the end, and soon after the server has got a line, never before: whoever goes on from it misses no
  * line, and repeats none unless this process was killed within the last moment.
  */
-export async function followLogs(sandbox: Sandbox, from: LogPosition, sink: LogSink): Promise<void> {
+export async function followLogs(entries: AsyncIterable<LogEntry>, from: LogPosition, sink: LogSink): Promise<void> {
   await using position = new SavedPosition(sink);
   // Lines do not wait for it: whoever goes on without any position begins at the same place.
   position.moveNow(from);
-  for await (const entry of sandbox.logs(from, { follow: true })) {
+  for await (const entry of entries) {
     const shown = entry.lost === undefined ? entry : lossNotice(entry, entry.lost);
     while (!sink.publish(shown)) if (!(await sink.delivered())) return;
     position.moveTo(entry.position);
   }
+}
+
+/** The same entries, the first of which is asked for at once: what reading needs is open before there is a line. */
+export function askedEarly(entries: AsyncIterable<LogEntry>): AsyncIterable<LogEntry> {
+  const iterator = entries[Symbol.asyncIterator]();
+  const first = iterator.next();
+  // Whoever reads them is told; nobody may.
+  first.catch(() => undefined);
+  return {
+    async *[Symbol.asyncIterator]() {
+      try {
+        for (let entry = await first; entry.done !== true; entry = await iterator.next()) yield entry.value;
+      } finally {
+        await iterator.return?.();
+      }
+    },
+  };
 }
 
 /** What is published in place of output that is gone. */

@@ -2,12 +2,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { toPublicError } from '@nex-nix/errors';
 import type { Feeds, Logger } from '@nex-nix/nexlet';
 import type { StartWorkloadRequest } from '@nex-nix/protocol';
-import type { LogPosition, Sandbox, Usage } from '@nex-nix/sandbox';
+import type { LogEntry, LogPosition, Sandbox, Usage } from '@nex-nix/sandbox';
 import { type Health, watchHealth } from '../health/health-watch.ts';
 import type { Probe } from '../health/probe.ts';
 import type { WorkloadPlan } from '../request/workload-plan.ts';
 import { Delivery } from './delivery.ts';
-import { followLogs, START_OF_LOGS } from './follow-logs.ts';
+import { askedEarly, followLogs, START_OF_LOGS } from './follow-logs.ts';
 import { endOf, exitOf, type WorkloadEnd } from './workload-end.ts';
 import type { WorkloadRecord } from './workload-record.ts';
 
@@ -54,6 +54,8 @@ export class Run {
   #began: Date | undefined;
   #ended: Promise<WorkloadEnd | undefined> = Promise.resolve(undefined);
   #logPosition: LogPosition | undefined;
+  /** Its lines from there on. */
+  #entries: AsyncIterable<LogEntry>;
   #upSince: Date | undefined;
   #health: Health | undefined;
   #alive = false;
@@ -71,12 +73,14 @@ export class Run {
       this.#logPosition = former.logPosition;
       if (wasUp(former)) this.#upSince = new Date(former.began);
     }
+    this.#entries = sandbox.logs(this.#logPosition ?? START_OF_LOGS, { follow: true });
     if (parts.openProbe !== undefined) this.#health = { status: this.up ? 'healthy' : 'starting' };
     if (former !== undefined) this.#begin(new Date(former.began));
   }
 
   /** Resolves when its program has been executed. One that could not be started is still to be removed. */
   async start(signal: AbortSignal): Promise<void> {
+    this.#entries = askedEarly(this.#entries);
     await this.#sandbox.start({ signal });
     this.#begin(new Date());
   }
@@ -230,7 +234,7 @@ export class Run {
   async #publishLogs(): Promise<void> {
     const { feeds, request, id, save } = this.#parts;
     await this.#attempt('its logs cannot be read on', () =>
-      followLogs(this.#sandbox, this.#logPosition ?? START_OF_LOGS, {
+      followLogs(this.#entries, this.#logPosition ?? START_OF_LOGS, {
         publish: ({ stream, line }) => feeds.log(request.namespace, id, stream, line),
         delivered: () => this.#delivery.delivered(),
         save: async (position) => {

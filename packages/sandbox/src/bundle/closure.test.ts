@@ -30,7 +30,7 @@ async function store() {
     { storePath: B, source: b },
   ];
   return {
-    check: (program: string) => checkProgram({ program, closure }),
+    check: async (program: string) => checkProgram({ program, closure }),
     [Symbol.asyncDispose]: () => dir[Symbol.asyncDispose](),
   };
 }

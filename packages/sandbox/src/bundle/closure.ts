@@ -1,5 +1,4 @@
-import type { Stats } from 'node:fs';
-import { lstat, readlink } from 'node:fs/promises';
+import { lstatSync, readlinkSync, type Stats } from 'node:fs';
 import { join, posix } from 'node:path';
 import { hasErrno } from '../file-errors.ts';
 import { SandboxError } from '../sandbox-error.ts';
@@ -14,8 +13,8 @@ const MAX_LINKS = 40;
  *
  * @throws SandboxError SANDBOX_PROGRAM_NOT_FOUND, SANDBOX_PROGRAM_NOT_EXECUTABLE
  */
-export async function checkProgram(spec: Pick<SandboxSpec, 'program' | 'closure'>): Promise<void> {
-  const found = await resolveInClosure(spec.program, spec.closure);
+export function checkProgram(spec: Pick<SandboxSpec, 'program' | 'closure'>): void {
+  const found = resolveInClosure(spec.program, spec.closure);
   if ('missing' in found) {
     const where = found.missing === spec.program ? '' : ` (it leads to "${found.missing}")`;
     throw new SandboxError(
@@ -40,7 +39,7 @@ type Resolved = { path: string; stats: Stats } | { missing: string };
  * Follows `path`, absolute inside the sandbox, to a file of this machine. Gives the path inside at which the way ends
  * when it leaves the closure, does not exist or runs in circles.
  */
-async function resolveInClosure(path: string, closure: readonly ClosurePath[]): Promise<Resolved> {
+function resolveInClosure(path: string, closure: readonly ClosurePath[]): Resolved {
   const sources = new Map(closure.map(({ storePath, source }) => [storePath, source]));
   let left = path.split('/').filter((part) => part !== '');
   let inside = '/';
@@ -53,12 +52,12 @@ async function resolveInClosure(path: string, closure: readonly ClosurePath[]): 
     if (inside === '/' || inside === '/nix' || inside === '/nix/store') continue;
     const host = toHost(inside, sources);
     if (host === undefined) return { missing: inside };
-    const stats = await lstatOrUndefined(host);
+    const stats = lstatOrUndefined(host);
     if (stats === undefined) return { missing: inside };
     found = { path: host, stats };
     if (!stats.isSymbolicLink()) continue;
     if (++links > MAX_LINKS) return { missing: inside };
-    const target = await readlink(host);
+    const target = readlinkSync(host);
     left = [...target.split('/').filter((step) => step !== ''), ...left];
     inside = posix.isAbsolute(target) ? '/' : posix.dirname(inside);
     found = { missing: inside };
@@ -72,9 +71,9 @@ function toHost(inside: string, sources: ReadonlyMap<string, string>): string | 
   return source === undefined ? undefined : join(source, ...below);
 }
 
-async function lstatOrUndefined(path: string) {
+function lstatOrUndefined(path: string) {
   try {
-    return await lstat(path);
+    return lstatSync(path);
   } catch (error) {
     if (hasErrno(error, 'ENOENT', 'ENOTDIR', 'ENAMETOOLONG')) return undefined;
     throw error;

@@ -1,4 +1,5 @@
-import { lstat, mkdir, readdir, readlink, rm, symlink } from 'node:fs/promises';
+import { mkdirSync, symlinkSync } from 'node:fs';
+import { lstat, readdir, readlink, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasErrno } from '../file-errors.ts';
 import { SandboxError } from '../sandbox-error.ts';
@@ -34,7 +35,7 @@ export class UserIdClaims {
    * @throws SandboxError SANDBOX_START_FAILED when none are left
    */
   async claim(extents: readonly IdExtent[], sandboxFolder: string): Promise<HostIds> {
-    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+    mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
     if (++this.#claims % SWEEP_EVERY === 0) await this.sweep();
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const ids = allocateIds(extents, attempt === 0 ? sandboxFolder : `${sandboxFolder}\0${attempt}`);
@@ -50,7 +51,7 @@ export class UserIdClaims {
   async #claimOne(name: string, sandboxFolder: string): Promise<boolean> {
     const link = join(this.#folder, name);
     try {
-      await symlink(sandboxFolder, link);
+      symlinkSync(sandboxFolder, link);
       return true;
     } catch (error) {
       if (!hasErrno(error, 'EEXIST')) throw error;

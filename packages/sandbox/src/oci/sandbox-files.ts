@@ -92,6 +92,11 @@ export class SandboxFiles {
     return join(this.folder, 'supervisor.log');
   }
 
+  /** Whether its program has printed anything on standard output; may be forgotten once that is much. */
+  get hasOutput(): boolean {
+    return (statSync(join(this.folder, 'stdout.0'), { throwIfNoEntry: false })?.size ?? 0) > 0;
+  }
+
   /** Whether there is anything of it. */
   get exists(): boolean {
     return existsSync(this.folder);

@@ -47,9 +47,10 @@ export async function startProgram(
 ): Promise<void> {
   const { files, cgroup, watch, spares } = target;
   const { spec, config, runtime, owner, logBytes } = input;
+  checkProgram(spec);
   let taking = spares.take();
   try {
-    let [supervisor] = await Promise.all([taking, checkProgram(spec), cgroup.create(spec.resources)]);
+    let [supervisor] = await Promise.all([taking, cgroup.create(spec.resources)]);
     writeFileSync(files.config, config, { mode: 0o600 });
     if (spec.resources.pids !== undefined) files.keepPidsLimit(spec.resources.pids);
     signal?.throwIfAborted();
@@ -77,7 +78,7 @@ async function untilStarted(
   { spec, signal, again }: { spec: SandboxSpec; signal: AbortSignal | undefined; again: boolean },
 ): Promise<boolean> {
   for (;;) {
-    const changed = watch.state.next();
+    const changed = Promise.race([watch.state.next(), watch.logs.next()]);
     // Asked first: what a supervisor that has ended has left is complete.
     const ended = supervisor.hasEnded;
     const exit = await files.exit();
@@ -89,6 +90,8 @@ async function untilStarted(
       if (again && exit === undefined && (await files.supervisor()) === undefined) return false;
       throw await startFailure(spec, files, { exit, complaint });
     }
+    // Nothing but the program writes there.
+    if (begun && files.hasOutput) return true;
     const program = begun ? await files.program() : undefined;
     if (program === undefined) {
       // Gone already if it has begun: the supervisor is about to say how it ended.

@@ -75,7 +75,7 @@ export class OciWarmSandbox implements WarmSandbox {
     const sandbox = new OciWarmSandbox(options);
     const { files, cgroup, gate, start } = options;
     try {
-      await checkProgram(start.spec);
+      checkProgram(start.spec);
       await files.own();
       await cgroup.create(start.spec.resources);
       if (gate !== undefined) {
