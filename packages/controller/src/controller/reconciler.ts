@@ -96,7 +96,9 @@ export class Reconciler {
     this.#observed = true;
     const { startTimeoutMs } = this.#deployment.policy;
     const onStart = (start: string) => this.#starts.found(start);
-    for (const incident of this.#set.observe(observation, { startTimeoutMs, onStart })) this.#notice(incident);
+    const failures = this.#set.observe(observation, { startTimeoutMs, onStart }).filter((found) => this.#notice(found));
+    // What goes at the same time, as all replicas of a node do, is one failure.
+    if (failures.length > 0) this.#backoff.fail(MAX_CRASH_WAIT);
     this.#starts.forget(this.#parts.unknownStartMs);
     const nodes = [...observation.nodes.keys()].sort().join();
     if (nodes !== this.#nodes) this.#retryPlacing();
@@ -167,16 +169,18 @@ export class Reconciler {
     }
   }
 
-  #notice({ id, revision, kind, what }: Incident): void {
+  /** Whether it is a failure of the wanted revision, which is not given up for it. */
+  #notice({ id, revision, kind, what }: Incident): boolean {
     const message = `replica ${id} of revision ${revision} ${what}`;
     this.#logger.warn({ workloadId: id, revision, kind }, message);
     const goal = this.#goal();
-    if (kind === 'lost' || revision !== goal.revision || this.#deployment.removed !== undefined) return;
-    if (goal.proving) this.#giveUp(message);
-    else {
-      this.#backoff.fail(MAX_CRASH_WAIT);
-      this.#error = { message, final: false };
+    if (kind === 'lost' || revision !== goal.revision || this.#deployment.removed !== undefined) return false;
+    if (goal.proving) {
+      this.#giveUp(message);
+      return false;
     }
+    this.#error = { message, final: false };
+    return true;
   }
 
   /** The wanted revision does not work: the one before is kept. */
