@@ -1,7 +1,8 @@
-import { mkdir, readdir, readFile, rmdir } from 'node:fs/promises';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describeWith, waitFor } from '@nex-nix/test-kit';
 import { expect, it } from 'vitest';
+import { removeCgroup } from '../src/cgroup/processes.ts';
 import { BUSYBOX, output, printed, testBed, TOOLS } from './bed.ts';
 
 const MIB = 1 << 20;
@@ -73,7 +74,7 @@ describeWith(TOOLS, 'limits of an oci sandbox', () => {
       expect(await sandbox.stop({ graceMs: 0 })).toMatchObject({ code: 137 });
       await sandbox.remove();
     } finally {
-      for (const folder of made) await rmdir(folder);
+      for (const folder of made) await removeCgroup(folder);
     }
   });
 

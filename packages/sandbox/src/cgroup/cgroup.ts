@@ -1,10 +1,10 @@
 import { existsSync, writeFileSync } from 'node:fs';
-import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
 import type { CgroupLayout, Controller, Hierarchy } from './cgroup-layout.ts';
 import { limitWrites, pidsLimit } from './cgroup-limits.ts';
 import { ExecCgroup, killCommands } from './exec-cgroup.ts';
-import { killAll, parsePids, processesIn, removeCgroup } from './processes.ts';
+import { killAll, parsePids, processesIn, removeCgroup, removeUnused } from './processes.ts';
 import { readNow } from './read-now.ts';
 import { hasErrno } from '../file-errors.ts';
 import { SandboxError } from '../sandbox-error.ts';
@@ -37,14 +37,26 @@ async function prepare(hierarchy: Hierarchy): Promise<Hierarchy | undefined> {
   }
 }
 
-/** The cgroup that ours is put in is somebody else's to make. */
+/**
+ * The cgroup that ours is put in is somebody else's to make. A runtime that closes removes ours when it is empty, which
+ * may be between our two steps.
+ */
 async function makeParent({ parent }: Hierarchy): Promise<void> {
-  for (const folder of [parent, join(parent, SUPERVISORS)]) {
+  for (;;) {
+    await makeFolder(parent);
     try {
-      await mkdir(folder);
+      return await makeFolder(join(parent, SUPERVISORS));
     } catch (error) {
-      if (!hasErrno(error, 'EEXIST')) throw error;
+      if (!hasErrno(error, 'ENOENT')) throw error;
     }
+  }
+}
+
+async function makeFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder);
+  } catch (error) {
+    if (!hasErrno(error, 'EEXIST')) throw error;
   }
 }
 
@@ -53,9 +65,9 @@ export async function removeEmptyParents({ hierarchies }: CgroupLayout): Promise
   for (const { mountPoint, parent } of hierarchies) {
     for (const folder of [join(parent, SUPERVISORS), parent, join(mountPoint, MEMBERS)]) {
       try {
-        await rmdir(folder);
+        await removeUnused(folder);
       } catch (error) {
-        if (!hasErrno(error, 'EBUSY', 'ENOTEMPTY', 'ENOENT', 'EROFS', 'EACCES', 'EPERM')) throw error;
+        if (!hasErrno(error, 'EROFS', 'EACCES', 'EPERM')) throw error;
       }
     }
   }

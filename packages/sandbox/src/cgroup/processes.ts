@@ -95,7 +95,20 @@ function sigkill(pid: number): void {
   }
 }
 
-/** rmdir of a cgroup says EBUSY for a moment after its last process has gone. */
+/** Removes a cgroup unless there are cgroups or processes in it. */
+export async function removeUnused(folder: string): Promise<void> {
+  try {
+    const entries = await readdir(folder, { withFileTypes: true });
+    if (entries.some((entry) => entry.isDirectory())) return;
+    if ((await readFile(join(folder, 'cgroup.procs'), 'utf8')) !== '') return;
+    await removeOne(folder);
+  } catch (error) {
+    // Somebody else removed it, or began to use it.
+    if (!hasErrno(error, 'ENOENT', 'ENODEV', 'EBUSY', 'ENOTEMPTY')) throw error;
+  }
+}
+
+/** rmdir of a cgroup says EBUSY for a moment after its last process, or the last cgroup in it, has gone. */
 async function removeOne(folder: string): Promise<void> {
   for (let attempt = 0; ; attempt++) {
     try {

@@ -10,6 +10,8 @@ const REFILL_DELAY = 25;
 export class SpareSupervisors implements AsyncDisposable {
   readonly #surroundings: () => SupervisorSurroundings;
   #spares: Supervisor[] = [];
+  /** Those that were let go. */
+  readonly #going = new Set<Promise<void>>();
   #timer: NodeJS.Timeout | undefined;
   #disposed = false;
 
@@ -32,13 +34,17 @@ export class SpareSupervisors implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed = true;
     clearTimeout(this.#timer);
-    await Promise.all(this.#spares.splice(0).map((spare) => spare.dismiss()));
+    await Promise.all([...this.#going, ...this.#spares.splice(0).map((spare) => spare.dismiss())]);
   }
 
   #takeSpare(): Supervisor | undefined {
     const outdated = this.#spares.filter((spare) => !spare.isCurrent);
     this.#spares = this.#spares.filter((spare) => !outdated.includes(spare));
-    for (const spare of outdated) void spare.dismiss();
+    for (const spare of outdated) {
+      const going = spare.dismiss();
+      this.#going.add(going);
+      void going.then(() => this.#going.delete(going));
+    }
     return this.#spares.shift();
   }
 

@@ -5,7 +5,8 @@
  *
  * It says `ready` when it has set itself up and waits for a line each of: folder, id, OCI runtime, root to make a mount
  * of its own (or empty), file that counts out-of-memory kills (or empty), bytes of logs to keep of each stream, bytes a
- * second of each stream (0: no limit). If standard input ends before, its node is gone, and so it goes.
+ * second of each stream (0: no limit). If standard input ends before, its node is gone, and so it goes, last of all its
+ * processes.
  *
  * It leaves in the folder: `supervisor` (who it is), `pid` (of the sandbox's first process; written by the runtime when
  * that is set up), `stdout.<n>` and `stderr.<n>` (what came through the pipes from byte n on), `exit` (status and
@@ -43,6 +44,11 @@ if ! [ -p /proc/self/fd/3 ]; then
 fi
 exec 6>/proc/self/fd/3 7>/proc/self/fd/4 8>/proc/self/fd/5
 
+leave() {
+  exec 6>&- 7>&- 8>&-
+  wait
+  exit 0
+}
 clock() {
   read -r now _ </proc/uptime
   now=$((\${now%.*} * 100 + 1\${now#*.} - 100))
@@ -124,7 +130,7 @@ exec 3<&- 4<&- 5<&-
 read -r boot </proc/sys/kernel/random/boot_id
 read -r stat <"/proc/$$/stat"
 echo ready
-for word in folder id runtime root events bytes rate; do IFS= read -r "$word" || exit 0; done
+for word in folder id runtime root events bytes rate; do IFS= read -r "$word" || leave; done
 exec </dev/null >>"$folder/supervisor.log" 2>&1
 echo "$boot $stat" >"$folder/supervisor"
 for word in "$folder" "$bytes" "$rate"; do
