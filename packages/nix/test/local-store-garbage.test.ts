@@ -155,6 +155,22 @@ describe('LocalStore.collectGarbage()', () => {
     expect(await valid()).toEqual([]);
   });
 
+  it('is seen at once by whoever has read what is gone, here and in another process', async () => {
+    await using dir = await tempDir();
+    const { store: open, shared, old } = await family(dir.path);
+    await using store = open;
+    await using other = await LocalStore.open({ dir: dir.path });
+    for (const reader of [store, other]) expect(await reader.closure([pathOf(old)])).toHaveLength(2);
+
+    await store.collectGarbage({ maxBytes: 0 });
+
+    for (const reader of [store, other]) {
+      expect(await reader.pathInfo(pathOf(shared))).toBeUndefined();
+      expect(await reader.missing([pathOf(old), pathOf(shared)])).toEqual([pathOf(old), pathOf(shared)]);
+      await expect(reader.closure([pathOf(old)])).rejects.toMatchObject({ code: 'NIX_PATH_NOT_FOUND' });
+    }
+  });
+
   it('does not take away what an import under way refers to', async () => {
     await using dir = await tempDir();
     const { store: open, shared, valid } = await family(dir.path);

@@ -101,8 +101,21 @@ const verified = new WeakMap<KeyObject, Set<string>>();
 
 const MAX_VERIFIED = 10_000;
 
+/** The same by object, for those that cannot change: their fingerprint need not be made again. */
+const verifiedObjects = new WeakMap<PathInfo, { key: KeyObject; name: string; signature: string }>();
+
 /** Whether `signature` was made by `key`, under its name, for `info`. A malformed one was not. */
 export function verifySignature(info: PathInfo, signature: string, key: PublicKey): boolean {
+  const before = verifiedObjects.get(info);
+  if (before?.signature === signature && before.key === key.key && before.name === key.name) return true;
+  if (!isVerified(info, signature, key)) return false;
+  if (Object.isFrozen(info) && Object.isFrozen(info.references)) {
+    verifiedObjects.set(info, { key: key.key, name: key.name, signature });
+  }
+  return true;
+}
+
+function isVerified(info: PathInfo, signature: string, key: PublicKey): boolean {
   const parsed = parseSignature(signature);
   if (parsed?.keyName !== key.name) return false;
   const signed = fingerprint(info);

@@ -101,8 +101,7 @@ export class LocalStore implements PathStore, AsyncDisposable {
 
   /** Those of `paths` that are not valid here, each once. */
   async missing(paths: Iterable<StorePath>): Promise<StorePath[]> {
-    const db = this.#open();
-    return [...new Set(paths)].filter((path) => !db.has(path));
+    return this.#open().missing(paths);
   }
 
   /** Those of `hashes` (the 32 characters after `/nix/store/`) that no valid path has. */
@@ -124,17 +123,7 @@ export class LocalStore implements PathStore, AsyncDisposable {
   /** The closure of `roots`, references first. @throws {@link NixError} `NIX_PATH_NOT_FOUND`. */
   async closure(roots: readonly StorePath[], { signal }: SignalOptions = {}): Promise<PathInfo[]> {
     signal?.throwIfAborted();
-    const db = this.#open();
-    const infos: PathInfo[] = [];
-    const wanted = new Set(roots);
-    // Grows while it is walked.
-    for (const path of wanted) {
-      const info = db.get(path);
-      if (info === undefined) continue;
-      infos.push(info);
-      for (const reference of info.references) wanted.add(reference);
-    }
-    return sortReferencesFirst(infos, roots, this.name);
+    return sortReferencesFirst(this.#open().reachable(roots), roots, this.name);
   }
 
   /** The path may be collected meanwhile unless it is held or pinned. */

@@ -10,6 +10,7 @@ import { migrate, SCHEMA_VERSION } from './store-schema.ts';
 const BUSY_TIMEOUT = 10_000;
 
 const STATEMENTS = {
+  version: 'PRAGMA data_version',
   path: 'SELECT * FROM paths WHERE path = ?',
   between: 'SELECT path FROM paths WHERE path BETWEEN ? AND ? LIMIT 1',
   references: 'SELECT reference FROM refs WHERE referrer = ? ORDER BY reference',
@@ -36,6 +37,9 @@ const STATEMENTS = {
   removeOtherHolds: 'DELETE FROM holds WHERE session NOT IN (SELECT value FROM json_each(?))',
 } as const;
 
+/** How many paths' information is kept in memory; of a path with ten references that is about a kilobyte. */
+const MAX_KNOWN = 4096;
+
 /** What garbage collection needs to know of a valid path. */
 export interface PathUse {
   readonly path: StorePath;
@@ -55,6 +59,10 @@ export class StoreDatabase implements Disposable {
   readonly #file: string;
   readonly #db: DatabaseSync;
   readonly #statements: Record<keyof typeof STATEMENTS, StatementSync>;
+  /** What was read before: the same closures are asked for with every start of a workload. */
+  readonly #known = new Map<StorePath, PathInfo>();
+  /** Of the database, when that was read. Another number: another process has written to it. */
+  #version: SQLOutputValue | undefined;
 
   /** @throws {@link NixError} `NIX_STORE_INVALID` when the file is no such database, or of a later version. */
   constructor(file: string) {
@@ -84,19 +92,64 @@ export class StoreDatabase implements Disposable {
     return this.#statements.between.get(prefix, `${prefix}\u{10ffff}`) !== undefined;
   }
 
+  /** Those of `paths` that are not recorded, each once. */
+  missing(paths: Iterable<StorePath>): StorePath[] {
+    this.#dropOutdated();
+    return [...new Set(paths)].filter((path) => !this.#known.has(path) && !this.has(path));
+  }
+
   get(path: StorePath): PathInfo | undefined {
+    this.#dropOutdated();
+    return this.#get(path);
+  }
+
+  /** All that can be reached from `roots`, in no particular order; frozen. */
+  reachable(roots: Iterable<StorePath>): PathInfo[] {
+    this.#dropOutdated();
+    const infos: PathInfo[] = [];
+    const wanted = new Set(roots);
+    // Grows while it is walked.
+    for (const path of wanted) {
+      const info = this.#get(path);
+      if (info === undefined) continue;
+      infos.push(info);
+      for (const reference of info.references) wanted.add(reference);
+    }
+    return infos;
+  }
+
+  #get(path: StorePath): PathInfo | undefined {
+    const known = this.#known.get(path);
+    if (known !== undefined) return known;
+    const info = this.#read(path);
+    if (info === undefined) return undefined;
+    if (this.#known.size >= MAX_KNOWN) this.#known.clear();
+    this.#known.set(path, info);
+    return info;
+  }
+
+  #read(path: StorePath): PathInfo | undefined {
     const row = this.#statements.path.get(path);
     if (row === undefined) return undefined;
     const { deriver, ca } = row;
-    return {
+    const references = this.#statements.references.all(path).map((reference) => reference['reference'] as StorePath);
+    return Object.freeze({
       storePath: path,
       narHash: row['nar_hash'] as NarHash,
       narSize: Number(row['nar_size']),
-      references: this.#statements.references.all(path).map((reference) => reference['reference'] as StorePath),
+      references: Object.freeze(references),
       ...(typeof deriver === 'string' ? { deriver } : {}),
-      signatures: JSON.parse(String(row['signatures'])) as string[],
+      signatures: Object.freeze(JSON.parse(String(row['signatures'])) as string[]),
       ...(typeof ca === 'string' ? { ca } : {}),
-    };
+    });
+  }
+
+  /** Forgets what was read before another process wrote. What this one removes, it forgets then. */
+  #dropOutdated(): void {
+    const version = this.#statements.version.get()?.['data_version'];
+    if (version === this.#version) return;
+    this.#version = version;
+    this.#known.clear();
   }
 
   /** Records a path; everything it refers to must be recorded. */
@@ -119,7 +172,10 @@ export class StoreDatabase implements Disposable {
     for (const next of doomed) {
       for (const { referrer } of this.#statements.referrers.all(next)) doomed.add(referrer as StorePath);
     }
-    for (const next of doomed) this.#statements.remove.run(next);
+    for (const next of doomed) {
+      this.#statements.remove.run(next);
+      this.#known.delete(next);
+    }
     return [...doomed];
   }
 
@@ -215,6 +271,7 @@ export class StoreDatabase implements Disposable {
       return result;
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
+      this.#known.clear();
       if (isFull(error)) throw storeFull(this.#file, error);
       throw error;
     } finally {
