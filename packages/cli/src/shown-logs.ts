@@ -4,10 +4,10 @@ import type { Feeds, Logger, NexletDefinition } from '@nex-nix/nexlet';
 export function showingLogs(definition: NexletDefinition, logger: Logger): NexletDefinition {
   const shown = (feeds: Feeds): Feeds => ({
     ...feeds,
-    log(namespace, workloadId, stream, line) {
+    log(namespace, workloadId, stream, line, place) {
       const text = typeof line === 'string' ? line : new TextDecoder().decode(line);
       logger.info({ component: 'workload', namespace, workloadId, stream }, text);
-      return feeds.log(namespace, workloadId, stream, line);
+      return feeds.log(namespace, workloadId, stream, line, place);
     },
   });
   return {

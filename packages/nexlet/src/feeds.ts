@@ -1,10 +1,18 @@
 import { headers, type MsgHdrs, type NatsConnection } from '@nats-io/nats-core';
-import { AgentIngressMessage, feedSubjects, type LogStream } from '@nex-nix/protocol';
+import { AgentIngressMessage, feedSubjects, formatLogId, LOG_ID_HEADER, type LogStream } from '@nex-nix/protocol';
 import { silentLogger } from './logger.ts';
 import { Outbox } from './outbox.ts';
 
 /** Longer pieces of output are published as several messages, of the size in which Go nexlets publish theirs. */
 const MAX_PIECE = 32 * 1024;
+
+/** Where a line stands in the output of a workload. */
+export interface LogPlace {
+  /** The run of the program that printed it: `[A-Za-z0-9-]{1,64}`, never used for another run. */
+  readonly run: string;
+  /** Bytes of its stream up to its end. */
+  readonly position: number;
+}
 
 /**
  * Where nexlets publish what their workloads print and what happens to them; nobody has to listen. What is published
@@ -12,8 +20,11 @@ const MAX_PIECE = 32 * 1024;
  * is false. Whoever must lose nothing waits for `flushed` now and then, and publishes again what came out false.
  */
 export interface Feeds {
-  /** Publishes one line of output, without its end, on `$NEX.FEED.<namespace>.logs.<workloadId>.<stream>`. */
-  log(namespace: string, workloadId: string, stream: LogStream, line: Uint8Array | string): boolean;
+  /**
+   * Publishes one line of output, without its end, on `$NEX.FEED.<namespace>.logs.<workloadId>.<stream>`. With `place`, a
+   * line that is published again is kept once by a JetStream stream, and shown once by this project's clients.
+   */
+  log(namespace: string, workloadId: string, stream: LogStream, line: Uint8Array | string, place?: LogPlace): boolean;
   /** Publishes a measurement, in any form, on `$NEX.FEED.<namespace>.metrics.<workloadId>`. */
   metric(namespace: string, workloadId: string, data: Uint8Array | string): boolean;
   /** Publishes an event as JSON on `$NEX.FEED.<from>.events.<name>`; `from` is a namespace, node id or nexlet id. */
@@ -40,13 +51,14 @@ export function createFeeds(nc: NatsConnection, agentId = ''): Feeds {
 /** Feeds through an outbox, which decides over which connection. `agentId` is asked at each use. */
 export function feedsThrough(outbox: Outbox, agentId: () => string): Feeds {
   return {
-    log(namespace, workloadId, stream, line) {
+    log(namespace, workloadId, stream, line, place) {
       const subject = feedSubjects.logs(namespace, workloadId, stream);
       const data = bytes(line);
-      const head = feedHeaders(namespace);
-      let taken = outbox.publish(subject, data.subarray(0, MAX_PIECE), head);
-      for (let start = MAX_PIECE; taken && start < data.length; start += MAX_PIECE) {
-        taken = outbox.publish(subject, data.subarray(start, start + MAX_PIECE), head);
+      let taken = true;
+      for (let piece = 0; taken && (piece === 0 || piece * MAX_PIECE < data.length); piece++) {
+        const head = feedHeaders(namespace);
+        if (place !== undefined) head.set(LOG_ID_HEADER, formatLogId({ ...place, stream, piece }));
+        taken = outbox.publish(subject, data.subarray(piece * MAX_PIECE, (piece + 1) * MAX_PIECE), head);
       }
       return taken;
     },

@@ -1,5 +1,5 @@
 // What nexlets publish, while the NATS server goes away and comes back.
-import { natsConnectionData } from '@nex-nix/protocol';
+import { followLogs, natsConnectionData } from '@nex-nix/protocol';
 import type { Msg, NatsConnection } from '@nats-io/nats-core';
 import { startNatsServer, type TestNatsServer, waitFor } from '@nex-nix/test-kit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -25,6 +25,20 @@ async function listen(nc: NatsConnection, subject: string): Promise<Msg[]> {
   nc.subscribe(subject, { callback: (_error, msg) => void heard.push(msg) });
   await nc.flush();
   return heard;
+}
+
+async function makeLogStream(nc: NatsConnection): Promise<void> {
+  const stream = {
+    name: 'LOGS',
+    subjects: ['$NEX.FEED.*.logs.>'],
+    retention: 'limits',
+    storage: 'file',
+    num_replicas: 1,
+  };
+  await nc.request(
+    '$JS.API.STREAM.CREATE.LOGS',
+    JSON.stringify({ ...stream, max_consumers: -1, max_msgs: -1, max_bytes: -1, max_age: 0, discard: 'old' }),
+  );
 }
 
 /** What the stream has kept, first come first. */
@@ -69,17 +83,7 @@ describe('feeds', () => {
     await using keeping = await startNatsServer();
     const { url } = keeping;
     await using nc = await connectWith(natsConnectionData({ nats_servers: [url] }));
-    const stream = {
-      name: 'LOGS',
-      subjects: ['$NEX.FEED.*.logs.>'],
-      retention: 'limits',
-      storage: 'file',
-      num_replicas: 1,
-    };
-    await nc.request(
-      '$JS.API.STREAM.CREATE.LOGS',
-      JSON.stringify({ ...stream, max_consumers: -1, max_msgs: -1, max_bytes: -1, max_age: 0, discard: 'old' }),
-    );
+    await makeLogStream(nc);
     const feeds = createFeeds(nc);
     process.kill(keeping.pid, 'SIGSTOP');
     // The socket takes these, and nobody will ever read them.
@@ -96,6 +100,33 @@ describe('feeds', () => {
     expect(lines.filter((line, index) => lines.indexOf(line) === index)).toEqual(
       Array.from({ length: 200 }, (_, line) => `${line}`),
     );
+  });
+
+  it('name lines by their place: a stream keeps once what is published twice, a listener hears it once', async () => {
+    await using keeping = await startNatsServer();
+    await using nc = await connectWith(natsConnectionData({ nats_servers: [keeping.url] }));
+    await makeLogStream(nc);
+    await using heard = followLogs(nc, { namespace: 'default' });
+    await nc.flush();
+    const feeds = createFeeds(nc);
+    const long = 'x'.repeat(40_000);
+    const lines = (run: string) => {
+      feeds.log('default', 'w1', 'stdout', 'one', { run, position: 4 });
+      feeds.log('default', 'w1', 'stdout', long, { run, position: 40_005 });
+      feeds.log('default', 'w1', 'stderr', 'two', { run, position: 4 });
+    };
+    lines('run-1');
+    lines('run-1');
+    lines('run-2');
+    feeds.log('default', 'w1', 'stdout', 'end');
+    await feeds.flushed();
+    const once = ['one', long.slice(0, 32_768), long.slice(32_768), 'two'];
+    expect(await storedLines(nc)).toEqual([...once, ...once, 'end']);
+    const texts: string[] = [];
+    for await (const { data } of heard) {
+      if (texts.push(Buffer.from(data).toString()) && texts.at(-1) === 'end') break;
+    }
+    expect(texts).toEqual([...once, ...once, 'end']);
   });
 
   it('go on over the next connection when the one they had is closed', async () => {

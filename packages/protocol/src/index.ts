@@ -1,3 +1,5 @@
+export { formatLogId, LOG_ID_HEADER } from './feeds/log-ids.ts';
+export type { LogId } from './feeds/log-ids.ts';
 export {
   AgentHeartbeat,
   AgentIngressMessage,

@@ -1,6 +1,8 @@
 import type { LogEntry, LogPosition } from '@nex-nix/sandbox';
 
-/** Time between two writings of a position, in milliseconds: so much is published again after a kill. */
+/**
+ * Time between two writings of a position, in milliseconds: so much is published again after a kill, under the same ids.
+ */
 const SAVE_INTERVAL = 250;
 
 export const START_OF_LOGS: LogPosition = { stdout: 0, stderr: 0 };
@@ -17,7 +19,7 @@ export interface LogSink {
 /**
  * Publishes the lines of a sandbox, of which `entries` begin at a position, until it has ended or is let go of. The position is saved at
  * the beginning, at the end, and soon after the server has got a line, never before: whoever goes on from it misses no
- * line, and repeats none unless this process was killed within the last moment.
+ * line, and repeats none unless this process was killed within the last moment: that is known by the ids of the messages.
  */
 export async function followLogs(entries: AsyncIterable<LogEntry>, from: LogPosition, sink: LogSink): Promise<void> {
   await using position = new SavedPosition(sink);

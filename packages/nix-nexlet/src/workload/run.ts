@@ -235,7 +235,12 @@ export class Run {
     const { feeds, request, id, save } = this.#parts;
     await this.#attempt('its logs cannot be read on', () =>
       followLogs(this.#entries, this.#logPosition ?? START_OF_LOGS, {
-        publish: ({ stream, line }) => feeds.log(request.namespace, id, stream, line),
+        publish: ({ stream, line, lost, position }) => {
+          // The notice of a loss is not at the place of any line.
+          const place =
+            lost === undefined ? { run: this.#sandbox.record.instance, position: position[stream] } : undefined;
+          return feeds.log(request.namespace, id, stream, line, place);
+        },
         delivered: () => this.#delivery.delivered(),
         save: async (position) => {
           this.#logPosition = position;

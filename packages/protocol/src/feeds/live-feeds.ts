@@ -1,5 +1,6 @@
-import type { Msg, NatsConnection } from '@nats-io/nats-core';
+import type { Msg, MsgHdrs, NatsConnection } from '@nats-io/nats-core';
 import { connectionError } from '../wire/gather.ts';
+import { LOG_ID_HEADER, LogRepetitions } from './log-ids.ts';
 import { ANY, feedSubjects, type LogStream, lastToken, subjectScope } from '../wire/subjects.ts';
 
 /** A running subscription to a feed. Iterate it once; it ends when disposed, aborted or when the connection closes. */
@@ -33,19 +34,29 @@ export interface FollowLogsOptions {
 }
 
 /**
- * Follows the logs of workloads from now on. The subscription exists when this returns.
+ * Follows the logs of workloads from now on, each line once. The subscription exists when this returns.
  *
  * @throws {ProtocolError} NEX_SUBJECT_INVALID; while iterating NEX_PERMISSION
  */
 export function followLogs(nc: NatsConnection, { namespace, workloadId, signal }: FollowLogsOptions): Feed<LogEntry> {
   const subject = feedSubjects.logs(namespace, workloadId ?? ANY, ANY);
-  return follow(nc, subject, signal, (msg) => logEntry(msg));
+  return follow(nc, subject, signal, logEntries());
 }
 
 /** A message of a feed, live or kept. */
 export interface FeedMessage {
   readonly subject: string;
   readonly data: Uint8Array;
+  readonly headers?: MsgHdrs | undefined;
+}
+
+/** Reads log messages one after the other; of one that was published again nothing comes out. */
+export function logEntries(): (message: FeedMessage, time?: Date) => LogEntry | undefined {
+  const repetitions = new LogRepetitions();
+  return (message, time) => {
+    const id = message.headers?.get(LOG_ID_HEADER);
+    return repetitions.isRepeated(id) ? undefined : logEntry(message, time);
+  };
 }
 
 /** What a message on a log subject says; undefined when it is none. */

@@ -12,7 +12,7 @@ import {
   followLogs,
   type FollowLogsOptions,
   type LogEntry,
-  logEntry,
+  logEntries,
 } from './live-feeds.ts';
 
 export { FEED_STREAM } from './feed-stream.ts';
@@ -39,7 +39,7 @@ export interface ReadEventsOptions extends FollowEventsOptions, ReadFeedOptions 
  */
 export async function readLogs(nc: NatsConnection, options: ReadLogsOptions): Promise<Feed<LogEntry>> {
   const subject = feedSubjects.logs(options.namespace, options.workloadId ?? ANY, ANY);
-  return readFeed(nc, { subject, live: () => followLogs(nc, options), item: logEntry }, options);
+  return readFeed(nc, { subject, live: () => followLogs(nc, options), item: logEntries() }, options);
 }
 
 /** Events from the oldest kept one on. As {@link readLogs}. */
