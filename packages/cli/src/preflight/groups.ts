@@ -1,0 +1,80 @@
+import { delimiter } from 'node:path';
+import { type BridgeOptions, bridgeNetwork } from '../bridge-options.ts';
+import type { Context } from '../context.ts';
+import type { MachineOptions } from '../machine-options.ts';
+import { kindsOf } from '../node-runtimes.ts';
+import { filesGroup, type WantedFile } from './files-group.ts';
+import type { Group } from './group.ts';
+import { machineGroup } from './machine-group.ts';
+import { natsGroup } from './nats-group.ts';
+import { sandboxGroup } from './sandbox-group.ts';
+
+/** What `nex node up` would be given. */
+export interface PreflightOptions extends BridgeOptions, MachineOptions {
+  stateDir: string;
+  cgroupParent?: string;
+  allowUnlimited?: boolean;
+  metricsPort?: number;
+}
+
+const CNI_PLUGINS: readonly WantedFile[] = [
+  { file: 'bridge', description: 'bridge CNI plugin' },
+  { file: 'host-local', description: 'host-local CNI plugin' },
+  { file: 'portmap', description: 'portmap CNI plugin' },
+].map((plugin) => ({ ...plugin, debian: 'containernetworking-plugins', essential: false }));
+
+const OCI_PROGRAMS: readonly WantedFile[] = [
+  { file: 'crun', description: 'OCI runtime', debian: 'crun', essential: true },
+  { file: 'unshare', description: 'namespaces', debian: 'util-linux', essential: true },
+];
+
+const BRIDGE_PROGRAMS: readonly WantedFile[] = [
+  { file: 'ip', description: 'interfaces of the bridge network', debian: 'iproute2', essential: false },
+  { file: 'iptables-restore', description: 'firewall of the bridge network', debian: 'iptables', essential: false },
+];
+
+const QEMU: WantedFile = {
+  file: process.arch === 'arm64' ? 'qemu-system-aarch64' : 'qemu-system-x86_64',
+  description: 'QEMU',
+  debian: process.arch === 'arm64' ? 'qemu-system-arm' : 'qemu-system-x86',
+  essential: true,
+};
+
+const FIRECRACKER: WantedFile = {
+  file: 'firecracker',
+  description: 'Firecracker VM binary',
+  debian: 'qemu-system-x86 (Debian has no Firecracker; QEMU does the same: --vmm qemu)',
+  essential: true,
+};
+
+const EROFS: WantedFile = {
+  file: 'mkfs.erofs',
+  description: 'disks of closures',
+  debian: 'erofs-utils',
+  essential: true,
+};
+
+/** What is looked at, in this order. */
+export async function preflightGroups(context: Context, options: PreflightOptions): Promise<Group[]> {
+  const { essential } = kindsOf(options);
+  const [oci, microvm] = [essential.has('oci'), essential.has('microvm')];
+  const { cniPluginFolders, OciRuntime } = await import('@nex-nix/sandbox');
+  const network = await bridgeNetwork(options, (message) => context.say(message));
+  const path = [...(options.binPath ?? []), ...(process.env['PATH'] ?? '').split(delimiter).filter(Boolean)];
+  const programs = [
+    ...(oci ? OCI_PROGRAMS : []),
+    ...BRIDGE_PROGRAMS,
+    ...(microvm ? [options.vmm === 'qemu' ? QEMU : FIRECRACKER, EROFS] : []),
+  ];
+  const common = { network, ...(options.cgroupParent === undefined ? {} : { cgroupParent: options.cgroupParent }) };
+  return [
+    filesGroup('Required CNI Plugins', cniPluginFolders(network), CNI_PLUGINS),
+    filesGroup('Required binaries', [...path, '/usr/sbin', '/sbin'], programs),
+    ...(oci ? [sandboxGroup('Containers (oci)', (stateDir) => OciRuntime.open({ ...common, stateDir }))] : []),
+    natsGroup(context),
+    machineGroup({
+      stateDir: options.stateDir,
+      ports: options.metricsPort === undefined || options.metricsPort === 0 ? [] : [options.metricsPort],
+    }),
+  ];
+}
