@@ -58,25 +58,10 @@ export async function installNewestPrograms() {
   }
 }
 
-/**
- * With an apt of its own, so that nothing of the system changes: it verifies the signature of the archive's index, and by
- * that each package. Returns what went wrong.
- */
+/** Returns what went wrong. */
 async function unpackInto(work, { folder, debian, binary, commands, libraries }) {
-  for (const sub of ['state/lists/partial', 'cache/archives/partial']) mkdirSync(join(work, sub), { recursive: true });
-  writeFileSync(join(work, 'status'), '');
-  writeFileSync(join(work, 'sources.list'), `deb [signed-by=${KEYRING}] ${MIRROR} ${SUITE} main\n`);
-  writeFileSync(
-    join(work, 'apt.conf'),
-    `Dir::State "${work}/state"; Dir::State::status "${work}/status"; Dir::Cache "${work}/cache";
-Dir::Etc::sourcelist "${work}/sources.list"; Dir::Etc::sourceparts "-"; APT::Install-Recommends "false";
-APT::Sandbox::User "root";\n`,
-  );
-  const env = { ...process.env, APT_CONFIG: join(work, 'apt.conf') };
-  const output = [];
-  const run = (command, ...args) => runToEnd(command, args, { env, output });
-  const failure = () => Buffer.concat(output).toString().trim().split('\n').at(-1);
-  if ((await run('apt-get', '-qq', 'update')) !== 0) return failure();
+  const { run, failure, isReady } = await openApt(work, SUITE);
+  if (!isReady) return failure();
   if ((await run('apt-get', '-qq', 'install', '-y', '--download-only', debian)) !== 0) return failure();
   const root = join(work, 'tool/root');
   const bin = join(work, 'tool/bin');
@@ -99,6 +84,27 @@ APT::Sandbox::User "root";\n`,
   return undefined;
 }
 
+/**
+ * An apt of its own for one suite, so that nothing of the system changes: it verifies the signature of the archive's index,
+ * and by that each package. `run` runs its programs in the folder `work`, what they say is in `output`.
+ */
+export async function openApt(work, suite) {
+  for (const sub of ['state/lists/partial', 'cache/archives/partial']) mkdirSync(join(work, sub), { recursive: true });
+  writeFileSync(join(work, 'status'), '');
+  writeFileSync(join(work, 'sources.list'), `deb [signed-by=${KEYRING}] ${MIRROR} ${suite} main\n`);
+  writeFileSync(
+    join(work, 'apt.conf'),
+    `Dir::State "${work}/state"; Dir::State::status "${work}/status"; Dir::Cache "${work}/cache";
+Dir::Etc::sourcelist "${work}/sources.list"; Dir::Etc::sourceparts "-"; APT::Install-Recommends "false";
+APT::Sandbox::User "root";\n`,
+  );
+  const env = { ...process.env, APT_CONFIG: join(work, 'apt.conf') };
+  const output = [];
+  const run = (command, ...args) => runToEnd(command, args, { env, output, cwd: work });
+  const failure = () => Buffer.concat(output).toString().trim().split('\n').at(-1);
+  return { run, failure, output, isReady: (await run('apt-get', '-qq', 'update')) === 0 };
+}
+
 /** What is unpacked comes with a C library of its own, which its own loader finds. */
 function wrapper(command, { binary, libraries }) {
   const triplet = { x64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' }[process.arch];
@@ -111,7 +117,7 @@ exec "$lib/${loader}" --argv0 ${command} --library-path "${path}" "$root/${binar
 `;
 }
 
-function isDebian() {
+export function isDebian() {
   const file = '/etc/os-release';
   const isIt = existsSync(file) && /^ID=debian$/m.test(readFileSync(file, 'utf8'));
   return isIt && existsSync(KEYRING) && ['apt-get', 'dpkg-deb'].every((tool) => find(tool) !== undefined);

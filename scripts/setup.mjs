@@ -13,8 +13,16 @@ const NPM_RECORD = 'node_modules/.package-lock.json';
 const NPM_NODE = join(ROOT, 'node_modules/.bin/node');
 /** What the main job needs of the machine; patchelf for the echo service where there is no nixpkgs. */
 export const MAIN_JOB_TOOLS = ['nats-server', 'crun', 'nix', 'patchelf'];
-/** The tests run small static programs in sandboxes too, and connect sandboxes by bridges. */
-export const TEST_TOOLS = [...MAIN_JOB_TOOLS, 'busybox', 'ip', 'iptables', 'portmap'];
+/** The tests run small static programs in sandboxes too, connect sandboxes by bridges, and run virtual machines. */
+export const TEST_TOOLS = [
+  ...MAIN_JOB_TOOLS,
+  'busybox',
+  'ip',
+  'iptables',
+  'portmap',
+  'mkfs.erofs',
+  ...(process.arch === 'x64' ? ['qemu-system-x86_64'] : []),
+];
 
 /**
  * Installs what is missing and returns the Node binary to go on with and the environment for it.

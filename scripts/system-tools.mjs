@@ -22,6 +22,8 @@ const TOOLS = {
   iptables: { debian: 'iptables', nixpkgs: 'iptables' },
   // One of the network plugins, the others come with it.
   portmap: { debian: 'containernetworking-plugins', nixpkgs: 'cni-plugins' },
+  'qemu-system-x86_64': { debian: 'qemu-system-x86', nixpkgs: 'qemu_kvm' },
+  'mkfs.erofs': { debian: 'erofs-utils', nixpkgs: 'erofs-utils' },
 };
 
 /** Installs the tools that are not on PATH; returns folders to put on PATH for those that do not land there by themselves. */

@@ -24,6 +24,7 @@ const COMMANDS: readonly Entry[] = [
   { names: ['node'], load: async () => (await import('./commands/node.ts')).node() },
   { names: ['workload', 'workloads'], load: async () => (await import('./commands/workload.ts')).workload() },
   { names: ['cache'], load: async () => (await import('./commands/cache.ts')).cache() },
+  { names: ['guest'], load: async () => (await import('./commands/guest.ts')).guest() },
   { names: ['clean'], load: async () => (await import('./commands/clean.ts')).clean() },
   { names: ['dev'], load: async () => (await import('./commands/dev.ts')).dev() },
 ];

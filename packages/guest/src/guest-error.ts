@@ -1,4 +1,5 @@
-import { errorClass, type ErrorKind } from '@nex-nix/errors';
+import { errorClass, type ErrorKind, type NexErrorOptions } from '@nex-nix/errors';
+import type { GuestErrorCodeOnWire } from './protocol/messages.ts';
 
 /** Code of every error of this package, with the kind it always has. */
 const KINDS = {
@@ -10,7 +11,7 @@ const KINDS = {
   GUEST_DISCONNECTED: 'failed',
   /** No answer came in time. */
   GUEST_TIMEOUT: 'failed',
-  /** The guest refused a request; `code` of the answer is in the message. */
+  /** The guest refused a request, for the reason in `refusal`. */
   GUEST_REFUSED: 'failed',
   /** A guest image is not there, or not whole, or not what its manifest says. */
   GUEST_IMAGE_INVALID: 'not-found',
@@ -23,4 +24,16 @@ const KINDS = {
 export type GuestErrorCode = keyof typeof KINDS;
 
 /** The errors that this package throws on purpose. */
-export class GuestError extends errorClass(KINDS) {}
+export class GuestError extends errorClass(KINDS) {
+  /** With `GUEST_REFUSED`: why, in the words of the protocol. */
+  readonly refusal: GuestErrorCodeOnWire | undefined;
+
+  constructor(
+    code: GuestErrorCode,
+    message: string,
+    options: NexErrorOptions & { refusal?: GuestErrorCodeOnWire } = {},
+  ) {
+    super(code, message, options);
+    this.refusal = options.refusal;
+  }
+}

@@ -8,3 +8,4 @@ export { describeWith, findTool } from './tools.ts';
 export { waitFor } from './wait-for.ts';
 export { describeEachNix } from './nix.ts';
 export type { RealNix } from './nix.ts';
+export { GUEST_TOOLS, guestImage } from './guest-image.ts';

@@ -7,26 +7,24 @@ export interface GuestConfig {
   channel: { port: string } | { file: string } | { listen: string };
   /** The folder that has the image's store paths: `/nix/store` in NixOS. */
   imageStore: string;
-  /** Where disks of slots appear, by index: `/dev/vdb` for slot 0 when the image itself is `/dev/vda`. */
+  /**
+   * Where disks of slots appear, by index: `/dev/vdb` for slot 0 when the image itself is `/dev/vda`. A folder stands for
+   * the content of a mounted disk.
+   */
   slots: string[];
-  /** Absolute paths of the programs that the agent runs. */
-  tools: Record<GuestTool, string>;
-  /** Folder for what the agent makes; a tmpfs. */
+  /** Absolute paths of the programs that the agent runs; without one, what needs it is refused. */
+  tools: Partial<Record<GuestTool, string>>;
+  /** Folder for what the agent makes; a tmpfs on which files may be executed. */
   runDir: string;
   /** User and group that programs run as. */
   uid: number;
   gid: number;
+  /**
+   * What ends the VM. `reboot`: where there is nothing that would switch it off, as on x86-64 under Firecracker, whose
+   * kernel is told `reboot=k`. @default 'poweroff'
+   */
+  end?: 'poweroff' | 'reboot';
 }
 
-/** util-linux: mount, umount, setpriv, prlimit. coreutils: chroot, sync, date. A POSIX sh. iproute2 or busybox: ip. */
-export type GuestTool =
-  | 'sh'
-  | 'mount'
-  | 'umount'
-  | 'chroot'
-  | 'setpriv'
-  | 'prlimit'
-  | 'date'
-  | 'ip'
-  | 'mkfs'
-  | 'poweroff';
+/** `mkfs`: mkfs.ext4 of e2fsprogs, for scratch disks. All else the agent does by system calls of its own. */
+type GuestTool = 'mkfs';

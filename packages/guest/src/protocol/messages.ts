@@ -13,8 +13,11 @@ export const VSOCK_PORT = 1024;
 /** Bytes of output that the agent keeps of each stream until the host has acknowledged them; then the program waits. */
 export const OUTPUT_WINDOW = 1024 * 1024;
 
-/** Highest number of bytes of one frame's payload. */
+/** Highest number of bytes of one frame's payload that a guest sends. */
 export const MAX_PAYLOAD = 256 * 1024;
+
+/** The same for a host, whose `start` may have the whole standard input of a program. */
+export const MAX_HOST_PAYLOAD = 16 * 1024 * 1024;
 
 export type OutputStream = 'stdout' | 'stderr';
 
@@ -57,7 +60,7 @@ export interface Welcome {
   state: GuestState;
   /** Present once the program has ended; its output may be under way still. */
   exit?: GuestExit;
-  /** First byte of each stream that the agent still has. */
+  /** First byte of each stream that the agent still has: what `hello` said, unless one of the two has lost something. */
   from: StreamPositions;
 }
 
@@ -142,6 +145,7 @@ export interface Exec {
   type: 'exec';
   program: string;
   argv: string[];
+  /** On top of the program's. */
   environment: Record<string, string>;
 }
 
@@ -191,7 +195,10 @@ export interface Ping {
   type: 'ping';
 }
 
-/** Loads what a first program will need, so that a snapshot holds it. Answered when a snapshot may be taken. */
+/**
+ * Does once all that a first program will take, so that a snapshot holds what that needs. Answered when a snapshot may be
+ * taken. It pays after a restore as well, where the processor is emulated: that has all code to translate anew.
+ */
 export interface Settle {
   type: 'settle';
 }
