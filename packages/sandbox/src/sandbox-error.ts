@@ -34,6 +34,12 @@ const KINDS = {
   SANDBOX_NETWORK_FAILED: 'failed',
   /** A port to be exposed is in use on this machine. */
   SANDBOX_PORT_TAKEN: 'refused',
+  /** The program that runs virtual machines is not installed, or too old. */
+  SANDBOX_VMM_MISSING: 'not-found',
+  /** A virtual machine could not be started, or its VMM refused or did not answer a request. */
+  SANDBOX_VMM_FAILED: 'failed',
+  /** A template was made by another VMM, version or machine, or of another shape: the guest is to be booted instead. */
+  SANDBOX_TEMPLATE_UNFIT: 'failed',
   /** The object was disposed, or its sandbox removed, while somebody waited for the exit. */
   SANDBOX_RELEASED: 'failed',
 } as const satisfies Record<string, ErrorKind>;

@@ -17,7 +17,10 @@ export interface VmShape {
   vcpus: number;
   /** Bytes of the guest's memory. */
   memory: number;
-  /** Disks that can be attached later, beside the image's own. */
+  /**
+   * Disks that can be attached later, beside the image's own. What a guest may do with a disk is settled when it boots: it
+   * can only read slot 0, and can write to all others.
+   */
   slots: number;
   /** Whether it has a network interface. */
   network: boolean;
@@ -27,7 +30,7 @@ export interface VmShape {
 export interface VmSpec extends VmShape {
   /** `[A-Za-z0-9][A-Za-z0-9-]{0,31}`. */
   id: string;
-  /** A folder of its own, which exists: sockets, console, records. Goes with the VM, and is the caller's to remove. */
+  /** A folder of its own, which exists: sockets, console, records. Only this process may write to it; its user may pass. Goes with the VM, and is the caller's to remove. */
   folder: string;
   /** User and group, as this machine numbers them, that the VMM runs as; it needs no rights beyond its files. */
   user: number;
@@ -83,7 +86,8 @@ export interface Vm extends AsyncDisposable {
 /** A program that runs virtual machines. They outlive this process. */
 export interface Vmm {
   readonly name: VmmName;
-  check(): Promise<Requirement[]>;
+  /** What the machine must have. With an image more can be told: whether a guest of it really boots with KVM, say. */
+  check(image?: GuestImage): Promise<Requirement[]>;
   /** Resolves when the VMM runs; the guest boots. A VM whose start failed leaves nothing. */
   boot(spec: VmSpec): Promise<Vm>;
   /** As `boot()`, from a template of the same shape; resolves when the guest runs. Undefined where the VMM cannot. */
