@@ -1,8 +1,8 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { copyFile, mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import type { SandboxSpec } from '@nex-nix/sandbox';
@@ -21,7 +21,7 @@ export const OUTSIDE = '192.0.2.2';
 export const METADATA = '169.254.169.254';
 
 /** A network namespace that lasts as long as this process, with a `/run` of its own. */
-async function openNamespace(): Promise<ChildProcess> {
+export async function openNamespace(): Promise<ChildProcess> {
   const script = 'mount -t tmpfs tmpfs /run && ip link set lo up && echo && exec cat';
   const holder = spawn('unshare', ['--net', '--mount', '--propagation', 'private', 'sh', '-c', script]);
   await once(holder.stdout, 'data');
@@ -29,28 +29,30 @@ async function openNamespace(): Promise<ChildProcess> {
 }
 
 /** Runs a command in a namespace. */
-async function runIn({ pid }: ChildProcess, command: string): Promise<string> {
+export async function runIn({ pid }: ChildProcess, command: string): Promise<string> {
   const { stdout } = await run('nsenter', [`--target=${pid}`, '--net', '--mount', 'sh', '-ec', command]);
   return stdout;
 }
 
-type Remote<T> = {
+export type Remote<T> = {
   [K in keyof T]: T[K] extends (...args: infer A) => Promise<infer R> ? (...args: A) => Promise<R> : never;
 };
 
 /** A process with a runtime in a namespace: calls go there, one at a time. */
-function startRemote(namespace: ChildProcess, stateDir: string, environment: Record<string, string> = {}) {
-  const file = join(import.meta.dirname, 'network-process.ts');
-  const args = [
-    `--target=${namespace.pid}`,
-    '--net',
-    '--mount',
-    process.execPath,
-    '--conditions=nexsrc',
-    file,
-    stateDir,
-  ];
-  const child = spawn('nsenter', args, {
+function startRemote(namespace: ChildProcess, place: readonly string[], environment: Record<string, string> = {}) {
+  return startCalls<NetworkProcess>(namespace, ['network-process.ts', ...place], environment);
+}
+
+/** A process in a namespace that takes calls as `network-process.ts` does: file of this folder, and its arguments. */
+export function startCalls<T>(
+  namespace: ChildProcess,
+  [file = '', ...rest]: readonly string[],
+  environment: Record<string, string> = {},
+) {
+  const script = join(import.meta.dirname, file);
+  const command = [process.execPath, '--conditions=nexsrc', script, ...rest];
+  // Not by the PATH that the process gets: a test may have its own commands there.
+  const child = spawn(findTool('nsenter') ?? 'nsenter', [`--target=${namespace.pid}`, '--net', '--mount', ...command], {
     env: { ...process.env, ...environment },
     stdio: ['pipe', 'pipe', 'inherit'],
   });
@@ -71,7 +73,7 @@ function startRemote(namespace: ChildProcess, stateDir: string, environment: Rec
   };
   // What writing to a killed process says, the answer that does not come says too.
   child.stdin.on('error', () => undefined);
-  const remote = new Proxy({} as Remote<NetworkProcess>, {
+  const remote = new Proxy({} as Remote<T>, {
     get:
       (_, method: string) =>
       (...params: unknown[]) =>
@@ -86,9 +88,9 @@ function startRemote(namespace: ChildProcess, stateDir: string, environment: Rec
 
 /**
  * A machine with a runtime, and one beside it that is reached over a cable: both are network namespaces, so nothing of it
- * is on this machine's own network.
+ * is on this machine's own network. With a guest image its sandboxes are virtual machines.
  */
-export async function openNetworkBed() {
+export async function openNetworkBed({ guestImage }: { guestImage?: string } = {}) {
   await using stack = new AsyncDisposableStack();
   const dir = stack.use(await tempDir('nex-network-'));
   const source = join(dir.path, 'store', 'busybox');
@@ -103,13 +105,15 @@ export async function openNetworkBed() {
      ip addr add ${MACHINE}/24 dev out0; ip link set out0 up; ip route add ${METADATA} dev out0`,
   );
   await runIn(outside, `ip addr add ${OUTSIDE}/24 dev out0; ip addr add ${METADATA}/32 dev out0; ip link set out0 up`);
-  const { remote, end } = startRemote(machine, stateDir);
+  const place = [stateDir, ...(guestImage === undefined ? [] : [guestImage])];
+  const { remote, end } = startRemote(machine, place);
   stack.defer(async () => {
     await remote.open();
     await remote.removeAll();
+    await remote.close();
     await end();
   });
-  const beyond = startRemote(outside, stateDir);
+  const beyond = startRemote(outside, [stateDir]);
   stack.defer(beyond.end);
   await remote.open();
   const owned = stack.move();
@@ -119,7 +123,7 @@ export async function openNetworkBed() {
     machine: remote,
     outside: beyond.remote,
     /** Another process on the machine, which may die. */
-    another: (environment: Record<string, string>) => startRemote(machine, stateDir, environment),
+    another: (environment: Record<string, string>) => startRemote(machine, place, environment),
     onMachine: (command: string) => runIn(machine, command),
     onOutside: (command: string) => runIn(outside, command),
     spec: (script: string, change: Partial<SandboxSpec> = {}): SandboxSpec => ({
@@ -157,3 +161,38 @@ export const TRACES = `
   ls /run/netns 2>/dev/null || true
   find /run/nex-nix -type f ! -name lock ! -name 'last_reserved*' ! -path '*/openings/*' 2>/dev/null || true
 `;
+
+const COMMANDS = ['/usr/sbin/ip', '/usr/bin/unshare', '/usr/bin/nsenter', '/usr/sbin/iptables-restore'];
+const PLUGINS = ['/usr/lib/cni/bridge', '/usr/lib/cni/portmap'];
+
+/**
+ * Commands and plugins that kill whoever called them, once they have changed something, when it is their turn: they count
+ * down in a file. `folder`: where they are put.
+ */
+export async function makeKillingTools(folder: string) {
+  const tools = join(folder, 'tools');
+  const counter = join(folder, 'count');
+  await mkdir(tools);
+  for (const path of [...COMMANDS, ...PLUGINS]) {
+    await writeFile(join(tools, basename(path)), killing(path, counter), { mode: 0o755 });
+  }
+  return {
+    /** Has the next process killed after so many steps; gives the variables that it needs. */
+    async killAfter(steps: number): Promise<Record<string, string>> {
+      await writeFile(counter, `${steps}\n`);
+      return { PATH: `${tools}:${process.env['PATH']}`, CNI_PATH: `${tools}:/usr/lib/cni` };
+    },
+  };
+}
+
+function killing(path: string, counter: string): string {
+  return `#!/bin/sh
+read -r parent </proc/$PPID/comm
+case "$parent $CNI_COMMAND $*" in sh*|*VERSION*|*show*) exec ${path} "$@" ;; esac
+${path} "$@"; status=$?
+read -r left <${counter}
+echo $((left - 1)) >${counter}
+[ "$left" != 0 ] || kill -9 $PPID
+exit $status
+`;
+}

@@ -1,24 +1,44 @@
 /**
  * A runtime in a network namespace that a test has made. Takes calls on stdin and answers on stdout, a line of JSON each:
- * `{method, params}`, then `{result}` or `{error: {code, message}}`. Argument: state folder.
+ * `{method, params}`, then `{result}` or `{error: {code, message}}`. Arguments: state folder, and for virtual machines the
+ * folder of a guest image.
  */
 import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
-import { OciRuntime, type OciRuntimeOptions, type Sandbox, type SandboxSpec } from '@nex-nix/sandbox';
+import {
+  MicrovmRuntime,
+  OciRuntime,
+  type OciRuntimeOptions,
+  type Runtime,
+  type Sandbox,
+  type SandboxSpec,
+} from '@nex-nix/sandbox';
 import { output } from './bed.ts';
 
-const [, , stateDir = ''] = process.argv;
+const [, , stateDir = '', guestImage] = process.argv;
 
 /** What a test can have done in the namespace; one call at a time. */
 export class NetworkProcess {
-  #runtime: OciRuntime | undefined;
+  #runtime: (Runtime & AsyncDisposable) | undefined;
   readonly #sandboxes = new Map<string, Sandbox>();
 
   /** Opens the runtime, again if need be. */
   async open(options: Partial<OciRuntimeOptions> = {}): Promise<void> {
     await this.#runtime?.[Symbol.asyncDispose]();
     this.#sandboxes.clear();
-    this.#runtime = await OciRuntime.open({ stateDir, ...options });
+    this.#runtime =
+      guestImage === undefined
+        ? await OciRuntime.open({ stateDir, ...options })
+        : await MicrovmRuntime.open({
+            stateDir,
+            guestImage,
+            network: options.network ?? {},
+            handshakeTimeoutMs: 120_000,
+          });
+  }
+
+  async close(): Promise<void> {
+    await this.#runtime?.[Symbol.asyncDispose]();
   }
 
   async create(spec: SandboxSpec): Promise<void> {
@@ -57,7 +77,7 @@ export class NetworkProcess {
   }
 
   async removeAll(): Promise<void> {
-    for (const record of await this.#open.list()) {
+    for (const record of (await this.#open.list?.()) ?? []) {
       const sandbox = await this.#open.adopt(record);
       await sandbox?.stop({ graceMs: 0 });
       await sandbox?.remove();
@@ -65,7 +85,7 @@ export class NetworkProcess {
   }
 
   async clean(dryRun: boolean) {
-    return this.#open.clean({ dryRun });
+    return (await this.#open.clean?.({ dryRun })) ?? [];
   }
 
   async check() {
@@ -73,8 +93,8 @@ export class NetworkProcess {
   }
 
   async gateway(ports: number[]): Promise<string | undefined> {
-    await this.#open.gateway.allow(ports);
-    return this.#open.gateway.open();
+    await this.#open.gateway?.allow(ports);
+    return this.#open.gateway?.open();
   }
 
   /** Greets whoever connects. */
@@ -85,7 +105,7 @@ export class NetworkProcess {
     await promise;
   }
 
-  get #open(): OciRuntime {
+  get #open(): Runtime {
     if (this.#runtime === undefined) throw new Error('The runtime is not open');
     return this.#runtime;
   }
@@ -97,13 +117,14 @@ export class NetworkProcess {
   }
 }
 
-if (import.meta.filename === process.argv[1]) {
-  const target = new NetworkProcess();
+/** Answers calls until nobody makes any more. */
+export async function serveCalls(target: object): Promise<never> {
   for await (const line of createInterface(process.stdin)) {
-    const { method, params } = JSON.parse(line) as { method: keyof NetworkProcess; params: unknown[] };
+    const { method, params } = JSON.parse(line) as { method: string; params: unknown[] };
     let answer: object;
     try {
-      const result = await (target[method] as (...args: unknown[]) => Promise<unknown>).apply(target, params);
+      const methods = target as Record<string, (...args: unknown[]) => Promise<unknown>>;
+      const result = await methods[method]?.apply(target, params);
       answer = { result };
     } catch (error) {
       const { code, message } = error as { code?: string; message: string };
@@ -114,3 +135,5 @@ if (import.meta.filename === process.argv[1]) {
   // What was made and never started is left as a kill would leave it.
   process.exit();
 }
+
+if (import.meta.filename === process.argv[1]) await serveCalls(new NetworkProcess());

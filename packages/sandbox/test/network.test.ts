@@ -1,4 +1,4 @@
-import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describeWith, waitFor } from '@nex-nix/test-kit';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
@@ -6,6 +6,7 @@ import {
   greeter,
   greetings,
   MACHINE,
+  makeKillingTools,
   METADATA,
   NETWORK_TOOLS,
   openNetworkBed,
@@ -201,16 +202,10 @@ describeWith(NETWORK_TOOLS, 'network bridge', () => {
   });
 
   it('a kill between any two steps of connecting leaves nothing that the next start does not clear', async () => {
-    const tools = join(bed.path, 'tools');
-    await mkdir(tools);
-    for (const [name, path] of [...COMMANDS, ...PLUGINS]) {
-      await writeFile(join(tools, name), killAfter(path, join(bed.path, 'count')));
-      await chmod(join(tools, name), 0o755);
-    }
-    const environment = { PATH: `${tools}:${process.env['PATH']}`, CNI_PATH: `${tools}:/usr/lib/cni` };
+    const tools = await makeKillingTools(bed.path);
     let steps = 0;
     for (let killed = true; killed; steps++) {
-      await writeFile(join(bed.path, 'count'), `${steps}\n`);
+      const environment = await tools.killAfter(steps);
       const { remote, end } = bed.another(environment);
       const spec = bed.spec('true', { exposePorts: [8008] });
       killed = await remote
@@ -231,20 +226,3 @@ describeWith(NETWORK_TOOLS, 'network bridge', () => {
     expect(steps).toBeGreaterThan(6);
   }, 60_000);
 });
-
-const COMMANDS = ['ip', 'unshare', 'iptables-restore'].map((name) => [name, `/usr/sbin/${name}`] as const);
-const PLUGINS = ['bridge', 'portmap'].map((name) => [name, `/usr/lib/cni/${name}`] as const);
-
-/** A command that kills whoever called it, once it has changed something, when it is its turn: counts down in a file. */
-function killAfter(path: string, counter: string): string {
-  const real = path.endsWith('/unshare') ? '/usr/bin/unshare' : path;
-  return `#!/bin/sh
-read -r parent </proc/$PPID/comm
-case "$parent $CNI_COMMAND $*" in sh*|*VERSION*|*show*) exec ${real} "$@" ;; esac
-${real} "$@"; status=$?
-read -r left <${counter}
-echo $((left - 1)) >${counter}
-[ "$left" != 0 ] || kill -9 $PPID
-exit $status
-`;
-}

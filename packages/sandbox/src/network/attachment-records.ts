@@ -9,11 +9,12 @@ export interface AttachmentRecord {
   version: 1;
   /** Tells sandboxes of all state folders of this machine apart: {@link containerId}. */
   containerId: string;
-  /** The sandbox' id. */
+  /** The sandbox' id; of a virtual machine that is not connected, its own. */
   id: string;
   /** Name of our bridge; undefined when the network is the operator's. */
   bridge?: string;
-  config: NetworkConfig;
+  /** Absent as long as there is a namespace and no more: it will be connected later. */
+  config?: NetworkConfig;
   ports: readonly number[];
   /** Present once the plugins have done their work. */
   result?: NetworkResult;

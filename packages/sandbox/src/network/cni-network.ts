@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import { hasErrno } from '../file-errors.ts';
 import { SandboxError } from '../sandbox-error.ts';
 import { callPlugin } from './cni-plugin.ts';
 
@@ -136,4 +138,15 @@ export function parseConflist(text: string, file: string): NetworkConfig {
 /** It becomes a file name. */
 function isPluginName(type: unknown): boolean {
   return typeof type === 'string' && NAME.test(type);
+}
+
+/** Reads an operator's conflist from a file. Throws SANDBOX_NETWORK_FAILED. */
+export async function readConflist(file: string): Promise<NetworkConfig> {
+  try {
+    return parseConflist(await readFile(file, 'utf8'), file);
+  } catch (error) {
+    if (!hasErrno(error, 'ENOENT', 'EACCES', 'EISDIR')) throw error;
+    const message = `Cannot use the network configuration "${file}": ${error.message}`;
+    throw new SandboxError('SANDBOX_NETWORK_FAILED', message, { cause: error });
+  }
 }

@@ -29,4 +29,9 @@ export function networkSettings(options: NetworkOptions) {
   return { ...options, bridge, subnet, runDir, pluginFolders: named.length > 0 ? named : PLUGIN_FOLDERS };
 }
 
+/** Folders that CNI plugins are looked for in, in this order. */
+export function cniPluginFolders(options: NetworkOptions): readonly string[] {
+  return networkSettings(options).pluginFolders;
+}
+
 export type NetworkSettings = ReturnType<typeof networkSettings>;

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { readFile, readlink } from 'node:fs/promises';
+import { readlink } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { hasErrno } from '../file-errors.ts';
 import { SandboxError } from '../sandbox-error.ts';
@@ -8,15 +8,16 @@ import { isAlive, type ProcessIdentity } from '../supervisor/process-identity.ts
 import type { Gateway, Leftover, Network, Requirement, SandboxSpec, Usage } from '../sandbox.ts';
 import { type AttachmentRecord, AttachmentRecords } from './attachment-records.ts';
 import { Bridge } from './bridge.ts';
-import { CniNetwork, type Connection, type NetworkConfig, type NetworkResult, parseConflist } from './cni-network.ts';
+import { CniNetwork, type NetworkResult, readConflist } from './cni-network.ts';
 import { findTraces, removeTraces } from './container-traces.ts';
+import { checkPorts, claimPorts } from './exposed-ports.ts';
 import { firewallChains, removeFirewall } from './firewall.ts';
 import { isNamespace, makeNamespace, namespaceFile, namespacesWith, removeNamespace } from './network-namespace.ts';
 import { type NetworkOptions, networkSettings, type NetworkSettings } from './network-options.ts';
 import { networkUsage } from './network-usage.ts';
 import { networkRequirement } from './network-requirement.ts';
 import { Openings } from './openings.ts';
-import { portOwner } from './port-owner.ts';
+import { addressesOf, connectionOf, insideOf, ipv4Of } from './plugin-result.ts';
 import { bridgeResolver, hostResolvConf } from './resolv-conf.ts';
 
 /** How a sandbox is connected. */
@@ -26,6 +27,19 @@ export interface Attachment {
   /** Addresses at which this machine reaches it. */
   addresses: readonly string[];
   /** Text of its `/etc/resolv.conf`. */
+  resolvConf: string;
+}
+
+/** What the plugins have made in a namespace that was prepared. */
+export interface Prepared {
+  /** Its name. */
+  namespace: string;
+  /** Interface that the plugins have made there. */
+  inside: string;
+  /** IPv4 addresses with their prefixes. */
+  addresses: readonly string[];
+  gateways: readonly string[];
+  /** Text of `/etc/resolv.conf`. */
   resolvConf: string;
 }
 
@@ -46,7 +60,8 @@ export class Networks {
   #ports: readonly number[] = [];
   /** Configurations whose plugins are known to be there and to understand them. */
   readonly #checked = new Set<string>();
-  #last: Promise<unknown> = Promise.resolve();
+  /** The last change of each folder of records: runtimes of one process share a bridge, and what they find at it. */
+  static readonly #last = new Map<string, Promise<unknown>>();
 
   /** Touches nothing. `stateDir`: tells these sandboxes from those of other runtimes on this machine. */
   constructor({ stateDir, ...options }: NetworkOptions & { stateDir: string }) {
@@ -80,11 +95,64 @@ export class Networks {
     });
   }
 
-  /** How a sandbox is connected that was attached before, by whatever process; undefined when it is not. */
-  async find(id: string): Promise<Omit<Attachment, 'resolvConf'> | undefined> {
+  /**
+   * Makes the namespace of something that is connected later; `furnish` gets its name. Gives the name. What was there for
+   * that id is taken back first, and all of it when it fails.
+   *
+   * @throws SandboxError SANDBOX_NETWORK_FAILED
+   */
+  async prepare(id: string, furnish: (namespace: string) => Promise<void>): Promise<string> {
     const containerId = this.#prefix + id;
-    const result = (await this.#records.read(containerId))?.result;
-    return result && { namespace: namespaceFile(containerId), addresses: addressesOf(result) };
+    await this.detach(id);
+    try {
+      // Nobody else looks at what has this id and no network yet: no other change has to wait.
+      await this.#records.write({ version: 1, containerId, id, ports: [] });
+      await makeNamespace(containerId);
+      await furnish(containerId);
+      return containerId;
+    } catch (error) {
+      await this.detach(id);
+      throw connecting(error, id);
+    }
+  }
+
+  /**
+   * Connects what was prepared for a sandbox, and has `finish` do what is left; what of a call that failed there is goes
+   * with `detach()`.
+   *
+   * @throws SandboxError SANDBOX_NETWORK_FAILED, SANDBOX_PORT_TAKEN, SANDBOX_SPEC_INVALID
+   */
+  async connect<T>(
+    id: string,
+    spec: Pick<SandboxSpec, 'id' | 'exposePorts'>,
+    finish: (made: Prepared) => Promise<T>,
+  ): Promise<T> {
+    checkPorts(spec);
+    const containerId = this.#prefix + id;
+    return this.#alone(async () => {
+      try {
+        if (!(await isNamespace(containerId))) throw notPrepared(containerId);
+        const { record, result } = await this.#plug(containerId, spec);
+        const inside = insideOf(result);
+        if (inside === undefined) throw unknownInterfaces();
+        const { text: resolvConf } = await bridgeResolver(this.#settings.dns);
+        const made = await finish({ namespace: containerId, inside, ...ipv4Of(result), resolvConf });
+        await this.#records.write({ ...record, result });
+        return made;
+      } catch (error) {
+        throw connecting(error, spec.id);
+      }
+    });
+  }
+
+  /** How a sandbox is connected that was attached before, by whatever process; undefined when it is not. */
+  async find(id: string): Promise<(Omit<Attachment, 'resolvConf'> & { name: string; inside?: string }) | undefined> {
+    const name = this.#prefix + id;
+    const result = (await this.#records.read(name))?.result;
+    if (result === undefined) return undefined;
+    const inside = insideOf(result);
+    const found = { name, namespace: namespaceFile(name), addresses: addressesOf(result) };
+    return inside === undefined ? found : { ...found, inside };
   }
 
   /** Takes back everything that `attach()` made for a sandbox. Nothing happens when there is nothing. */
@@ -153,8 +221,18 @@ export class Networks {
   }
 
   async #connect(containerId: string, spec: Pick<SandboxSpec, 'id' | 'exposePorts'>): Promise<Attachment> {
+    const { record, result } = await this.#plug(containerId, spec, () => makeNamespace(containerId));
+    await this.#records.write({ ...record, result });
+    const { text: resolvConf } = await bridgeResolver(this.#settings.dns);
+    // What starts the sandbox may live in a mount namespace that was made before this mount: it looks with our eyes.
+    const namespace = `/proc/${process.pid}/root${namespaceFile(containerId)}`;
+    return { namespace, addresses: addressesOf(result), resolvConf };
+  }
+
+  /** Has the plugins connect a namespace, which `make` makes; the record is to be completed with their result. */
+  async #plug(containerId: string, spec: Pick<SandboxSpec, 'id' | 'exposePorts'>, make?: () => Promise<void>) {
     const { id, exposePorts: ports = [] } = spec;
-    const { conflist, dns, bridge: name, pluginFolders } = this.#settings;
+    const { conflist, bridge: name, pluginFolders } = this.#settings;
     const bridge = conflist === undefined ? this.#bridge() : undefined;
     const config = conflist === undefined ? this.#bridge().conflist(ports.length > 0) : await readConflist(conflist);
     const network = new CniNetwork(config, pluginFolders);
@@ -162,16 +240,12 @@ export class Networks {
     const ours = bridge === undefined ? {} : { bridge: name };
     const record: AttachmentRecord = { version: 1, containerId, id, ...ours, config, ports };
     await this.#records.write(record);
-    for (const port of ports) await this.#claim(port, record);
+    await claimPorts(this.#records, record);
     await this.#openBridge();
-    await makeNamespace(containerId);
+    await make?.();
     const result = await network.connect(connectionOf(record, namespaceFile(containerId)));
     if (bridge !== undefined) await settle(bridge, containerId, result);
-    await this.#records.write({ ...record, result });
-    const { text: resolvConf } = await bridgeResolver(dns);
-    // What starts the sandbox may live in a mount namespace that was made before this mount: it looks with our eyes.
-    const namespace = `/proc/${process.pid}/root${namespaceFile(containerId)}`;
-    return { namespace, addresses: addressesOf(result), resolvConf };
+    return { record, result };
   }
 
   /** Removes all of a container, whatever of it is there, the record last. */
@@ -179,14 +253,14 @@ export class Networks {
     if (!this.#isKnown(containerId)) return;
     const record = await this.#records.read(containerId);
     const hasNamespace = await isNamespace(containerId);
-    if (record !== undefined) {
+    if (record?.config !== undefined) {
       const network = new CniNetwork(record.config, this.#settings.pluginFolders);
       const connection = connectionOf(record, hasNamespace ? namespaceFile(containerId) : '');
       const [error] = await network.disconnect(connection, record.result);
       // What plugins of the operator's have made nobody else can take back; what is made at our bridge we can.
       if (error !== undefined && record.bridge === undefined && record.result !== undefined) throw error;
       if (error !== undefined || record.result === undefined || !hasNamespace) await this.#removeTraces(containerId);
-    } else {
+    } else if (record === undefined) {
       await this.#removeTraces(containerId);
     }
     await removeNamespace(containerId);
@@ -236,17 +310,6 @@ export class Networks {
     return new Bridge({ name, subnet: this.#settings.subnet, addresses: this.#addresses });
   }
 
-  async #claim(port: number, { id, containerId }: AttachmentRecord): Promise<void> {
-    const other = await this.#records.claim(port, containerId);
-    const owner = other === undefined ? await portOwner(port) : `the sandbox "${idOf(other)}"`;
-    if (owner === undefined) return;
-    throw new SandboxError(
-      'SANDBOX_PORT_TAKEN',
-      `Cannot expose port ${port} of the sandbox "${id}": ${owner} has that port of this machine`,
-      { hint: 'Choose another port, or end whoever has it' },
-    );
-  }
-
   async #checkVersions(network: CniNetwork): Promise<void> {
     const key = JSON.stringify([network.config.cniVersion, network.config.plugins.map(({ type }) => type)]);
     if (this.#checked.has(key)) return;
@@ -261,8 +324,12 @@ export class Networks {
 
   /** One change at a time: each looks at what is there before it makes something. */
   async #alone<T>(task: () => Promise<T>): Promise<T> {
-    const turn = this.#last.then(task);
-    this.#last = turn.catch(() => undefined);
+    const { runDir } = this.#settings;
+    const turn = (Networks.#last.get(runDir) ?? Promise.resolve()).then(task);
+    Networks.#last.set(
+      runDir,
+      turn.catch(() => undefined),
+    );
     return turn;
   }
 }
@@ -279,14 +346,20 @@ async function sharesNetwork(pid: number): Promise<boolean> {
 }
 
 /** What is left to do at our own bridge, once the plugins have done their part. */
-async function settle(bridge: Bridge, containerId: string, { interfaces = [] }: NetworkResult): Promise<void> {
-  const inside = interfaces.find(({ sandbox = '' }) => sandbox !== '')?.name;
-  const outside = interfaces.find(({ name, sandbox = '' }) => sandbox === '' && name !== bridge.name)?.name;
-  if (inside === undefined || outside === undefined) {
-    throw new SandboxError('SANDBOX_NETWORK_FAILED', 'Cannot tell which interfaces the CNI plugin "bridge" has made');
-  }
+async function settle(bridge: Bridge, containerId: string, result: NetworkResult): Promise<void> {
+  const inside = insideOf(result);
+  const outside = result.interfaces?.find(({ name, sandbox = '' }) => sandbox === '' && name !== bridge.name)?.name;
+  if (inside === undefined || outside === undefined) throw unknownInterfaces();
   const container = { containerId, inside, outside };
   await Promise.all([bridge.routeThroughGateway(container), bridge.mark(container)]);
+}
+
+function unknownInterfaces(): SandboxError {
+  return new SandboxError('SANDBOX_NETWORK_FAILED', 'Cannot tell which interfaces the CNI plugins have made');
+}
+
+function notPrepared(name: string): SandboxError {
+  return new SandboxError('SANDBOX_NETWORK_FAILED', `Cannot connect the network namespace "${name}": it is not there`);
 }
 
 /** The networks that nothing has to be made for. */
@@ -299,28 +372,6 @@ async function attachmentWithout(network: Exclude<Network, 'bridge'>): Promise<A
   };
 }
 
-function connectionOf({ containerId, ports }: AttachmentRecord, namespace: string): Connection {
-  const portMappings = ports.map((port) => ({ hostPort: port, containerPort: port, protocol: 'tcp' }));
-  return { containerId, namespace, capabilities: ports.length === 0 ? {} : { portMappings } };
-}
-
-function addressesOf({ ips = [] }: NetworkResult): string[] {
-  return ips.flatMap(({ address }) => address.split('/')[0] ?? []);
-}
-
-function idOf(containerId: string): string {
-  return containerId.replace(/^nex-[0-9a-f]{8}-/, '');
-}
-
-function checkPorts({ id, exposePorts: ports = [] }: Pick<SandboxSpec, 'id' | 'exposePorts'>): void {
-  const bad = ports.find(
-    (port, index) => !(Number.isInteger(port) && port > 0 && port < 65_536) || ports.indexOf(port) !== index,
-  );
-  if (bad === undefined) return;
-  const message = `Cannot make the sandbox "${id}": the port ${bad} is no number from 1 to 65535, or is there twice`;
-  throw new SandboxError('SANDBOX_SPEC_INVALID', message);
-}
-
 /** Says which sandbox it was that something general failed for. */
 function connecting(error: unknown, id: string): unknown {
   if (!(error instanceof SandboxError) || error.code !== 'SANDBOX_NETWORK_FAILED') return error;
@@ -328,14 +379,4 @@ function connecting(error: unknown, id: string): unknown {
     cause: error,
     ...(error.hint === undefined ? {} : { hint: error.hint }),
   });
-}
-
-async function readConflist(file: string): Promise<NetworkConfig> {
-  try {
-    return parseConflist(await readFile(file, 'utf8'), file);
-  } catch (error) {
-    if (!hasErrno(error, 'ENOENT', 'EACCES', 'EISDIR')) throw error;
-    const message = `Cannot use the network configuration "${file}": ${error.message}`;
-    throw new SandboxError('SANDBOX_NETWORK_FAILED', message, { cause: error });
-  }
 }
