@@ -14,6 +14,9 @@ import { ociFunctionRows } from './rows/oci-function.ts';
 import { ociManyRows } from './rows/oci-many.ts';
 import { nixPullRows } from './rows/nix-pull.ts';
 import { ociStartRows } from './rows/oci-start.ts';
+import { vmClaimRows } from './rows/vm-claim.ts';
+import { vmDiskRows } from './rows/vm-disk.ts';
+import { vmMachineRows } from './rows/vm-machines.ts';
 
 const ROWS: readonly Row[] = [
   ...mainRows,
@@ -27,6 +30,9 @@ const ROWS: readonly Row[] = [
   ...ociStartRows,
   ...ociFunctionRows,
   ...ociManyRows,
+  ...vmDiskRows,
+  ...vmMachineRows,
+  ...vmClaimRows,
 ];
 
 const { values } = parseArgs({ options: { only: { type: 'string', default: '' }, json: { type: 'string' } } });

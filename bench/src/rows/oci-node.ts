@@ -32,7 +32,7 @@ const runtime = stack.use(await OciRuntime.open({ stateDir: join(stateDir, 'sand
 const nexlet = await NixNexlet.open({
   source: store,
   store,
-  runtime,
+  runtimes: { oci: runtime },
   trustedKeys: [publicKeyOf(key)],
   stateDir,
   version: '1.0.0',

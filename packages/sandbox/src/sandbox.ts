@@ -77,6 +77,8 @@ export interface Exit {
   signal?: string;
   /** The kernel killed processes of the sandbox because its memory limit was reached, and the program failed. */
   outOfMemory: boolean;
+  /** What ended it when it was not the program: a virtual machine that was killed, crashed or hung. A part of a sentence. */
+  reason?: string;
 }
 
 /** Bytes of each stream that were read. Entries hold the position after them; give it to `logs()` to go on there. */
@@ -127,6 +129,8 @@ export interface Usage {
   pids?: number;
   /** Bytes over the interfaces of its own network, loopback left out; absent with network `host` and `none`. */
   network?: { received: number; sent: number };
+  /** Bytes of this machine's memory that its virtual machine takes, the guest's own included; absent where there is none. */
+  machineMemory?: number;
 }
 
 /** One more command in a running sandbox. */

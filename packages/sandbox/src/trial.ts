@@ -42,8 +42,9 @@ async function runTrial(runtime: Runtime, source: string): Promise<number> {
     resources: {},
     network: 'none',
   });
+  // One whose start failed is removed.
+  await sandbox.start();
   try {
-    await sandbox.start();
     const { code } = await sandbox.exited;
     const milliseconds = performance.now() - begin;
     for await (const { line } of sandbox.logs()) {

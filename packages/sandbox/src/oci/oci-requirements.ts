@@ -21,7 +21,8 @@ export async function ociRequirements(
   ];
 }
 
-function rootRequirement({ uid }: Machine): Requirement {
+/** Also of other runtimes. */
+export function rootRequirement({ uid }: Machine): Requirement {
   const root = { name: 'root', essential: true, detail: `this process runs as user ${uid}` };
   return uid === 0
     ? { ...root, met: true }
@@ -44,7 +45,8 @@ async function runtimeRequirement(command: string): Promise<Requirement> {
   }
 }
 
-function cgroupRequirement({ cgroups: { hierarchies, hide } }: Machine): Requirement {
+/** Also of other runtimes. */
+export function cgroupRequirement({ cgroups: { hierarchies, hide } }: Machine): Requirement {
   const controllers = new Set(hierarchies.flatMap((hierarchy) => hierarchy.controllers));
   const missing = (['memory', 'pids', 'cpu'] as const).filter((controller) => !controllers.has(controller));
   const version = hierarchies[0] === undefined ? 'none' : `version ${hierarchies[0].version}`;

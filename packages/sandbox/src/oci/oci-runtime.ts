@@ -17,7 +17,8 @@ import { writeRootfs } from '../bundle/rootfs.ts';
 import type { NetworkOptions } from '../network/network-options.ts';
 import { Networks } from '../network/networks.ts';
 import { SandboxError } from '../sandbox-error.ts';
-import { parseRecord, removeHalfFolders, SandboxFiles } from './sandbox-files.ts';
+import { parseRecord, removeHalfFolders } from '../sandbox-folder.ts';
+import { SandboxFiles } from './sandbox-files.ts';
 import type {
   Gateway,
   Leftover,
@@ -166,7 +167,7 @@ export class OciRuntime implements Runtime {
   }
 
   async adopt(record: SandboxRecord): Promise<Sandbox | undefined> {
-    const wanted = parseRecord(JSON.stringify(record));
+    const wanted = parseRecord(JSON.stringify(record), 'oci');
     if (wanted === undefined) return undefined;
     const held = this.#held.get(wanted.id);
     if (held !== undefined) return held.record.instance === wanted.instance ? held : undefined;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseComplaints, parseExit, parseRecord } from './sandbox-files.ts';
+import { parseComplaints, parseExit } from './sandbox-files.ts';
 
 describe('parseExit()', () => {
   it.each([
@@ -17,28 +17,6 @@ describe('parseExit()', () => {
   it('does not read half a line', () => {
     expect(parseExit('13')).toBeUndefined();
     expect(parseExit('')).toBeUndefined();
-  });
-});
-
-describe('parseRecord()', () => {
-  const record = { version: 1, runtime: 'oci', id: 'w1', instance: 'i', created: '2026-01-01T00:00:00.000Z' };
-
-  it('gives back what was written, without what it does not know', () => {
-    expect(parseRecord(JSON.stringify({ ...record, more: 1 }))).toEqual(record);
-  });
-
-  it.each([
-    ['another version', { version: 2 }],
-    ['another runtime', { runtime: 'microvm' }],
-    ['an id that leaves the folder', { id: '../../etc' }],
-    ['no instance', { instance: undefined }],
-  ])('refuses %s', (_, change) => {
-    expect(parseRecord(JSON.stringify({ ...record, ...change }))).toBeUndefined();
-  });
-
-  it('refuses what is no JSON object', () => {
-    expect(parseRecord('{')).toBeUndefined();
-    expect(parseRecord('null')).toBeUndefined();
   });
 });
 

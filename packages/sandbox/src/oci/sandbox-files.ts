@@ -1,56 +1,27 @@
 import { randomUUID } from 'node:crypto';
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
-import { open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chmodSync, chownSync, mkdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { rename, rm, writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import type { ociConfig } from '../bundle/oci-config.ts';
 import { hasErrno } from '../file-errors.ts';
-import { identifyFirst, parseIdentity, type ProcessIdentity } from '../supervisor/process-identity.ts';
-import { isSandboxId } from '../validate-spec.ts';
+import { identityIn, readLine, readOrEmpty, SandboxFolder } from '../sandbox-folder.ts';
+import { identifyFirst, type ProcessIdentity } from '../supervisor/process-identity.ts';
 import type { Exit, SandboxRecord } from '../sandbox.ts';
-
-const RECORD = 'sandbox.json';
 
 type OciConfig = ReturnType<typeof ociConfig>;
 
 /** What is left of a configuration while the sandbox runs. */
 export type KeptConfig = OciConfig;
 
-/** Prefixes of folders that are being made or removed. No sandbox id starts with a dot. */
-const MAKING = '.making-';
-const REMOVING = '.removing-';
-
-/** Removes the folders that a killed process had begun to make or to remove. */
-export async function removeHalfFolders(stateDir: string): Promise<void> {
-  for (const name of await readdir(stateDir)) {
-    if (name.startsWith(MAKING) || name.startsWith(REMOVING)) await removeTree(join(stateDir, name));
-  }
-}
-
-/**
- * The folder of one sandbox: what is where, and how to read what the supervisor left there. It appears together with
- * its record, and disappears at once.
- */
-export class SandboxFiles {
-  readonly folder: string;
-  readonly #stateDir: string;
+/** The folder of one sandbox: what is where, and how to read what the supervisor left there. */
+export class SandboxFiles extends SandboxFolder {
   readonly #id: string;
   #program: ProcessIdentity | undefined;
   #supervisor: ProcessIdentity | undefined;
 
   constructor(stateDir: string, id: string) {
-    this.folder = join(stateDir, id);
-    this.#stateDir = stateDir;
+    super(stateDir, id, 'oci');
     this.#id = id;
   }
 
@@ -97,19 +68,9 @@ export class SandboxFiles {
     return (statSync(join(this.folder, 'stdout.0'), { throwIfNoEntry: false })?.size ?? 0) > 0;
   }
 
-  /** Whether there is anything of it. */
-  get exists(): boolean {
-    return existsSync(this.folder);
-  }
-
   /** The runtime sets the root up as the sandbox's own root user, who must be let through. */
   async make(record: SandboxRecord): Promise<void> {
-    const making = join(this.#stateDir, `${MAKING}${this.#id}`);
-    if (existsSync(making)) await removeTree(making);
-    mkdirSync(making);
-    chmodSync(making, 0o711);
-    writeFileSync(join(making, RECORD), `${JSON.stringify(record)}\n`, { mode: 0o600 });
-    renameSync(making, this.folder);
+    this.makeFolder(record, 0o711);
     mkdirSync(this.bundle);
     chmodSync(this.bundle, 0o711);
   }
@@ -138,30 +99,10 @@ export class SandboxFiles {
     return true;
   }
 
-  /** Undefined when there is no sandbox. */
-  async readRecord(): Promise<SandboxRecord | undefined> {
-    const text = await readLine(join(this.folder, RECORD));
-    return text === undefined ? undefined : parseRecord(text);
-  }
-
   /** Present once the supervisor runs. */
   async supervisor(): Promise<ProcessIdentity | undefined> {
     this.#supervisor ??= await identityIn(join(this.folder, 'supervisor'));
     return this.#supervisor;
-  }
-
-  /** Who a warm sandbox belongs to; of others absent. */
-  async owner(): Promise<ProcessIdentity | undefined> {
-    return identityIn(join(this.folder, 'owner'));
-  }
-
-  /** Writes down that the sandbox belongs to this process and ends with it. */
-  async own(): Promise<void> {
-    const [boot, stats] = await Promise.all([
-      readFile('/proc/sys/kernel/random/boot_id', 'utf8'),
-      readFile('/proc/self/stat', 'utf8'),
-    ]);
-    await writeFile(join(this.folder, 'owner'), `${boot.trim()} ${stats}`, { mode: 0o600 });
   }
 
   /**
@@ -237,22 +178,6 @@ export class SandboxFiles {
   #configCopy(id: string): string {
     return join(this.runtimeState, id, 'config.json');
   }
-
-  async remove(): Promise<void> {
-    const removing = join(this.#stateDir, `${REMOVING}${this.#id}`);
-    await removeTree(removing);
-    try {
-      await rename(this.folder, removing);
-    } catch (error) {
-      if (!hasErrno(error, 'ENOENT')) throw error;
-      return;
-    }
-    await removeTree(removing);
-  }
-}
-
-async function removeTree(folder: string): Promise<void> {
-  await rm(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 });
 }
 
 function withoutSecrets(text: string): KeptConfig {
@@ -269,21 +194,6 @@ export function parseExit(line: string): Exit | undefined {
   return { code, ...(signal === undefined ? {} : { signal }), outOfMemory: code !== 0 && Number(killed) > 0 };
 }
 
-/** A record as somebody else kept it, or undefined when it is none of version 1 of an `oci` sandbox. */
-export function parseRecord(text: string): SandboxRecord | undefined {
-  let value: Partial<Record<keyof SandboxRecord, unknown>> | null;
-  try {
-    value = JSON.parse(text) as typeof value;
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined;
-    throw error;
-  }
-  const { version, runtime, id, instance, created } = value ?? {};
-  if (version !== 1 || runtime !== 'oci' || typeof id !== 'string' || !isSandboxId(id)) return undefined;
-  if (typeof instance !== 'string' || typeof created !== 'string') return undefined;
-  return { version, runtime, id, instance, created };
-}
-
 /** Messages that crun wrote with `--log-format=json`: an object a line, or in later versions over several lines. */
 export function parseComplaints(text: string): string[] {
   return text.split(/^(?=\{)/m).flatMap((object) => {
@@ -296,28 +206,4 @@ export function parseComplaints(text: string): string[] {
       throw error;
     }
   });
-}
-
-async function identityIn(file: string): Promise<ProcessIdentity | undefined> {
-  const line = await readLine(file);
-  return line === undefined ? undefined : parseIdentity(line);
-}
-
-/** The one line of a state file. Each is written at once, so a line without its newline is not there yet. */
-async function readLine(file: string): Promise<string | undefined> {
-  const text = await readOrEmpty(file);
-  return text.endsWith('\n') ? text.slice(0, -1) : undefined;
-}
-
-async function readOrEmpty(file: string, limit?: number): Promise<string> {
-  try {
-    // Small and just written: a round trip through the thread pool would cost ten times as much.
-    if (limit === undefined) return readFileSync(file, 'utf8');
-    await using handle = await open(file);
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(limit), 0, limit, 0);
-    return buffer.toString('utf8', 0, bytesRead);
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return '';
-    throw error;
-  }
 }
