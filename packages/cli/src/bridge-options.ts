@@ -1,7 +1,8 @@
-import { delimiter } from 'node:path';
 import type { OciRuntimeOptions } from '@nex-nix/sandbox';
 import type { Command } from 'commander';
 import { CliError } from './cli-error.ts';
+import { type Found, findConflist } from './cni-conflist.ts';
+import { parseFolders } from './parse.ts';
 
 /** What a node's network `bridge` is. */
 export interface BridgeOptions {
@@ -9,6 +10,7 @@ export interface BridgeOptions {
   bridgeSubnet?: string;
   cniPath?: string[];
   cniConfig?: string;
+  cniNetwork?: string;
   dns?: string[];
 }
 
@@ -31,12 +33,20 @@ export function addBridgeOptions(command: Command): Command {
       parseFolders,
     )
     .option('--cni-config <file>', 'CNI configuration list that connects them in place of that bridge')
+    .option('--cni-network <name>', 'the same by its name in /etc/cni/conf.d; where there is none, that bridge')
     .option('--dns <addresses>', "their name servers, separated by commas; default: this machine's", parseAddresses);
 }
 
-/** What was given, as the runtime takes it. */
-export function bridgeNetwork(options: BridgeOptions): NonNullable<OciRuntimeOptions['network']> {
-  const { bridgeName, bridgeSubnet, cniPath, cniConfig, dns } = options;
+/** What was given, as runtimes take it. `warn` is told why a list that was named is not used. */
+export async function bridgeNetwork(
+  options: BridgeOptions,
+  warn: (message: string) => void,
+): Promise<NonNullable<OciRuntimeOptions['network']>> {
+  const { bridgeName, bridgeSubnet, cniPath, cniNetwork, dns } = options;
+  const named: Found =
+    options.cniConfig === undefined && cniNetwork !== undefined ? await findConflist(cniNetwork) : {};
+  if (named.why !== undefined) warn(named.why);
+  const cniConfig = options.cniConfig ?? named.file;
   return {
     ...(bridgeName === undefined ? {} : { bridge: bridgeName }),
     ...(bridgeSubnet === undefined ? {} : { subnet: bridgeSubnet }),
@@ -57,10 +67,6 @@ function parseSubnet(text: string): string {
   const parts = address.split('.').map(Number);
   if (parts.length === 4 && parts.every((part) => part < 256) && Number(bits) >= 8 && Number(bits) <= 29) return text;
   throw new CliError('CLI_USAGE', `Cannot take "${text}" for a subnet: write IPv4 addresses such as 10.217.64.0/20`);
-}
-
-function parseFolders(text: string): string[] {
-  return text.split(delimiter).filter((folder) => folder !== '');
 }
 
 function parseAddresses(text: string): string[] {

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { CliError } from './cli-error.ts';
+import { checkEarlyKeys, EARLY_MARKS, earlyValue, idleEarlyKeys, originOf } from './early-config.ts';
 
 /** A value out of a configuration file, and where it stands there. */
 export interface Configured {
@@ -16,9 +17,9 @@ interface ConfigFile {
 }
 
 /** A file in the working folder may belong to anything: one of these keys shows that it is for nex. */
-const OWN_KEYS = ['nats', 'logger', 'namespace', 'nexus', 'node_name', 'agents', 'state_dir'];
+const OWN_KEYS = ['nats', 'logger', 'namespace', 'nexus', 'node_name', 'agents', 'state_dir', ...EARLY_MARKS];
 
-/** What the configuration files say. Format and places are those of Go nex 0.4. */
+/** What the configuration files say. Format and places are those of Go nex 0.4; the keys of nodes of 0.1.5 are understood too. */
 export class Config {
   /** The strongest first. */
   readonly #files: readonly ConfigFile[];
@@ -40,9 +41,27 @@ export class Config {
     for (const { file, values } of this.#files) {
       const key = name.replaceAll('-', '_');
       const value = own(values, key) ?? own(values, name) ?? nested(values, key.split('.'));
-      if (value !== undefined) return { value, origin: `the key "${key}" of "${file}"` };
+      if (value !== undefined) return { value, origin: originOf(key, file) };
+      const early = earlyValue(values, name);
+      if (early !== undefined) return { value: early.value, origin: originOf(early.key, file) };
     }
     return undefined;
+  }
+
+  /**
+   * Looks at the keys of nodes that have no option of the same name.
+   *
+   * @throws {CliError} CLI_CONFIG_INVALID
+   */
+  checkEarlyKeys(): void {
+    for (const { file, values } of this.#files) checkEarlyKeys(values, file);
+  }
+
+  /** Keys of nodes of earlier versions that change nothing, with their files. */
+  get idleKeys(): { file: string; keys: string[] }[] {
+    return this.#files
+      .map(({ file, values }) => ({ file, keys: idleEarlyKeys(values) }))
+      .filter(({ keys }) => keys.length > 0);
   }
 }
 

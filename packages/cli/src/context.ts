@@ -67,6 +67,11 @@ export class Context implements AsyncDisposable {
     return this.#config.get(key);
   }
 
+  /** Keys of configuration files that change nothing here, since they are of earlier versions; with their files. */
+  get idleKeys(): { file: string; keys: string[] }[] {
+    return this.#config.idleKeys;
+  }
+
   /** The configuration files that were read, the strongest first. */
   get configFiles(): string[] {
     return this.#config.files;
@@ -114,15 +119,16 @@ const DEFAULT_CONNECT_TIMEOUT = 5_000;
 
 /**
  * Makes a handler into a commander action: it gets the context, its own options and its arguments, and what it returns
- * is printed.
+ * is printed. `takesCheck`: the handler itself knows what `--check` means, which shows the options elsewhere.
  */
 // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- each command names the shape of its own options
 export function action<Options>(
   handler: (context: Context, options: Options, ...args: string[]) => Promise<Result | undefined>,
+  { takesCheck = false }: { takesCheck?: boolean } = {},
 ): (this: Command, ...args: unknown[]) => Promise<void> {
   return async function (this: Command) {
     await using context = new Context(this);
-    if (context.globals.check === true) {
+    if (context.globals.check === true && !takesCheck) {
       const { describeOptions } = await import('./describe-options.ts');
       printResult(describeOptions(this, context), context.globals.json ?? false);
       return;

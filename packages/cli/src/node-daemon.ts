@@ -19,21 +19,25 @@ import {
 } from '@nex-nix/nix';
 import { NixNexlet } from '@nex-nix/nix-nexlet';
 import { type EventTarget, startNode } from '@nex-nix/node';
-import { OciRuntime } from '@nex-nix/sandbox';
-import { bridgeNetwork, type BridgeOptions } from './bridge-options.ts';
+import type { BridgeOptions } from './bridge-options.ts';
 import { CliError } from './cli-error.ts';
 import { configuredNexlets } from './configured-nexlets.ts';
 import type { Context } from './context.ts';
+import { collectDisks } from './disk-collection.ts';
 import { createLogger } from './logger.ts';
+import { MachineLog } from './machine-log.ts';
+import type { MachineOptions } from './machine-options.ts';
 import { type MetricsOptions, NodeMetrics } from './node-metrics.ts';
 import { chooseMinter, type MinterOptions } from './node-minter.ts';
+import { openRuntimes } from './node-runtimes.ts';
 import { readSecretFile } from './secret-file.ts';
 import { showingLogs } from './shown-logs.ts';
-import { sandboxesIn, takeStateFolder } from './state-folder.ts';
+import { takeStateFolder } from './state-folder.ts';
 import { VERSION } from './version.ts';
 import { workloadDefaults, type WorkloadDefaultsOptions } from './workload-defaults.ts';
 
-export interface NodeDaemonOptions extends BridgeOptions, MetricsOptions, MinterOptions, WorkloadDefaultsOptions {
+export interface NodeDaemonOptions
+  extends BridgeOptions, MachineOptions, MetricsOptions, MinterOptions, WorkloadDefaultsOptions {
   nodeName?: string;
   nexus: string;
   tags?: Record<string, string>;
@@ -72,16 +76,11 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
 
   stack.use(await takeStateFolder(stateDir));
   const metrics = stack.use(await NodeMetrics.start(options, logger));
-  const runtime = stack.use(
-    await OciRuntime.open({
-      stateDir: sandboxesIn(stateDir),
-      allowUnlimited: options.allowUnlimited ?? false,
-      ...(options.cgroupParent === undefined ? {} : { cgroupParent: options.cgroupParent }),
-      network: bridgeNetwork(options),
-    }),
-  );
-  await checkMachine(runtime);
+  const machines = new MachineLog(logger);
+  const { runtimes, sandbox, microvm } = await openRuntimes(options, { logger, stack, onEvent: machines.onEvent });
   const nc = await context.connect({ daemon: true });
+  logger.info({ servers: nc.getServer() }, 'Established node NATS connection');
+  tellConfiguration(context, logger);
   const store = stack.use(await LocalStore.open({ dir: join(stateDir, 'store') }));
   const secretKey = await cacheKey(options, logger);
   await warnOfOtherKey(nc, { secretKey, logger, signal: context.signal });
@@ -98,15 +97,17 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
     source: cache.reusing(local),
     pins: cache,
     store,
-    runtime,
+    runtimes,
     trustedKeys,
     stateDir,
     version: VERSION,
     logger: logger.child({ nexlet: 'nix' }),
     onClose: options.onShutdown,
     onFetched: metrics.onFetched,
-    defaults: workloadDefaults(options),
+    defaults: { ...workloadDefaults(options), sandbox },
   });
+  logger.info({ public_xkey: nexlet.xkey }, 'Use this key as the recipient for encrypted run requests');
+  machines.release();
   const node = stack.use(
     await startNode(nc, {
       name: options.nodeName ?? hostname(),
@@ -131,7 +132,10 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
     }),
   );
   metrics.add({ node, store, cacheService: service });
+  // What still runs has taken its disks by now.
+  if (microvm !== undefined) stack.use(collectDisks(microvm, { store, logger }));
   if (options.controller) stack.use(runController(nc, { id: node.id, xkey: node.xkeyPair, logger }));
+  logger.info({ id: node.id, version: VERSION }, 'NATS execution engine awaiting commands');
   logger.info(
     { id: node.id, name: options.nodeName ?? hostname(), nexus: options.nexus, version: VERSION },
     'nex node ready',
@@ -142,16 +146,15 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
   logger.info({ id: node.id, workloads: options.onShutdown }, 'nex node stopping');
 }
 
-/** Finds out before anything is started whether sandboxes can run here at all. */
-async function checkMachine(runtime: OciRuntime): Promise<void> {
-  const unmet = (await runtime.check()).filter(({ essential, met }) => essential && !met);
-  if (unmet.length === 0) return;
-  const [{ hint } = {}] = unmet;
-  throw new CliError(
-    'CLI_MACHINE_UNFIT',
-    `Cannot run a node on this machine: ${unmet.map(({ name, detail }) => `${name}: ${detail}`).join('; ')}`,
-    { hint },
-  );
+/** Which files the node's settings are from, and what in them is of earlier versions and has no meaning any more. */
+function tellConfiguration(context: Context, logger: Logger): void {
+  for (const file of context.configFiles.toReversed()) {
+    logger.info({ config_path: file }, `Loaded node configuration from '${file}'`);
+  }
+  const idle = context.idleKeys;
+  if (idle.length === 0) return;
+  const named = idle.map(({ file, keys }) => `${keys.join(', ')} of "${file}"`).join('; ');
+  logger.warn({ keys: idle.flatMap(({ keys }) => keys) }, `settings of earlier versions that have no effect: ${named}`);
 }
 
 /** A push goes to any of the services: with two keys, what one lets in is refused where the other one's is trusted. */

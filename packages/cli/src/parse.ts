@@ -1,3 +1,4 @@
+import { delimiter } from 'node:path';
 import { CliError } from './cli-error.ts';
 
 /** `a=b;c=d` (or with commas) → `{a:'b',c:'d'}`; an option may be given several times. */
@@ -9,6 +10,11 @@ export function parseTags(text: string, previous: Record<string, string> = {}): 
       'tag',
     ),
   };
+}
+
+/** Paths of folders, separated as in PATH. */
+export function parseFolders(text: string): string[] {
+  return text.split(delimiter).filter((folder) => folder !== '');
 }
 
 /** `['A=1', 'B=x=y']` → `{A:'1',B:'x=y'}`. */

@@ -1,7 +1,9 @@
+import { delimiter } from 'node:path';
 import type { Command, Option } from 'commander';
-import { CliError } from './cli-error.ts';
+import { invalidValue, kindOf } from './config-error.ts';
 import { type Config, type Configured, readConfig } from './config-files.ts';
 import { CONNECTION_OPTIONS, ENVIRONMENT, type GlobalOptions } from './global-options.ts';
+import { parseFolders } from './parse.ts';
 
 /** Commands whose own options a configuration file may hold. The others do one thing once: what, is said on the command line. */
 const CONFIGURABLE = ['nex node up'];
@@ -25,7 +27,9 @@ export async function settleOptions(command: Command): Promise<void> {
   const config = await readConfig(root.opts<GlobalOptions>().config);
   configs.set(root, config);
   settle(root, config);
-  if (CONFIGURABLE.includes(pathOf(command))) settle(command, config);
+  if (!CONFIGURABLE.includes(pathOf(command))) return;
+  config.checkEarlyKeys();
+  settle(command, config);
 }
 
 function settle(command: Command, config: Config): void {
@@ -49,20 +53,22 @@ function settle(command: Command, config: Config): void {
 export function valueOf(option: Option, { value, origin }: Configured): unknown {
   if (option.isBoolean() || option.negate) {
     if (typeof value === 'boolean') return value;
-    throw invalid(origin, `it is ${kindOf(value)}, and must be true or false`);
+    throw invalidValue(origin, `it is ${kindOf(value)}, and must be true or false`);
   }
-  return parseValue(option, textOf(value, origin), origin);
+  // A list of folders is written as in PATH, all others with commas.
+  const separator = option.parseArg === parseFolders ? delimiter : ',';
+  return parseValue(option, textOf(value, { origin, separator }), origin);
 }
 
-function textOf(value: unknown, origin: string): string {
+function textOf(value: unknown, { origin, separator }: { origin: string; separator: string }): string {
   if (typeof value === 'string') return value;
   if (typeof value === 'number' || typeof value === 'boolean') return String(value);
-  if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value.join(',');
+  if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value.join(separator);
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
     const pairs = Object.entries(value);
     if (pairs.every(([, item]) => typeof item === 'string')) return pairs.map((pair) => pair.join('=')).join(';');
   }
-  throw invalid(origin, `it is ${kindOf(value)}, and must be text`);
+  throw invalidValue(origin, `it is ${kindOf(value)}, and must be text`);
 }
 
 function parseValue(option: Option, text: string, origin: string): unknown {
@@ -70,17 +76,8 @@ function parseValue(option: Option, text: string, origin: string): unknown {
     return option.parseArg === undefined ? text : option.parseArg(text, undefined);
   } catch (error) {
     // Both the parsers of this command and those of the option library throw on purpose what is to be shown.
-    throw invalid(origin, (error as Error).message, error);
+    throw invalidValue(origin, (error as Error).message, error);
   }
-}
-
-function invalid(origin: string, why: string, cause?: unknown): CliError {
-  return new CliError('CLI_CONFIG_INVALID', `Cannot use ${origin}: ${why}`, { cause });
-}
-
-function kindOf(value: unknown): string {
-  if (Array.isArray(value)) return 'a list';
-  return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
 }
 
 /** `nex` itself, which has the global options. */

@@ -9,9 +9,14 @@ export function defaultStateDir(): string {
   return join(process.env['XDG_STATE_HOME'] ?? join(homedir(), '.local/state'), 'nex-nix');
 }
 
-/** The folder of a node's sandboxes. */
+/** The folder of a node's containers. */
 export function sandboxesIn(stateDir: string): string {
   return join(stateDir, 'sandboxes');
+}
+
+/** The folder of a node's virtual machines. */
+export function machinesIn(stateDir: string): string {
+  return join(stateDir, 'machines');
 }
 
 /**

@@ -28,6 +28,10 @@ it("shows what a workload uses in people's units, and what is not known not at a
     ['Invocations', '4, 25.0 ms on average'],
     ['Failures', undefined],
   ]);
+  expect(usageOf({ memory_bytes: '1024', machine_memory_bytes: '4194304' })).toContainEqual([
+    'Memory',
+    '1.0 KiB, its machine 4.0 MiB',
+  ]);
   expect(usageOf({ memory_bytes: 'much' }).filter(([, value]) => value !== undefined)).toEqual([]);
   expect(othersOf({ ...usage, owner: 'ann' })).toEqual({ owner: 'ann' });
 });

@@ -19,6 +19,7 @@ const SHOWN = [
   'cpu_seconds',
   'memory_bytes',
   'memory_peak_bytes',
+  'machine_memory_bytes',
   'pids',
   'network_rx_bytes',
   'network_tx_bytes',
@@ -44,13 +45,20 @@ export function lifeOf(metadata: Metadata = {}): string {
 export function usageOf(metadata: Metadata = {}): (readonly [string, string | undefined])[] {
   const number = (key: string) => figure(metadata, key);
   const [percent, seconds] = [number('cpu_percent'), number('cpu_seconds')];
-  const [memory, peak] = [number('memory_bytes'), number('memory_peak_bytes')];
+  const [memory, peak, machine] = ['memory_bytes', 'memory_peak_bytes', 'machine_memory_bytes'].map(number);
   const [received, sent] = [number('network_rx_bytes'), number('network_tx_bytes')];
   const [count, total] = [number('invocations'), number('invocation_seconds')];
   const average = count === undefined || total === undefined || count === 0 ? undefined : (total / count) * 1_000;
   return [
     ['Processor', joined(percent === undefined ? '' : `${percent} %`, seconds === undefined ? '' : timeOf(seconds))],
-    ['Memory', joined(bytes(memory), peak === undefined ? '' : `peak ${formatBytes(peak)}`)],
+    [
+      'Memory',
+      joined(
+        bytes(memory),
+        peak === undefined ? '' : `peak ${formatBytes(peak)}`,
+        machine === undefined ? '' : `its machine ${formatBytes(machine)}`,
+      ),
+    ],
     ['Processes', metadata['pids']],
     [
       'Network',

@@ -73,6 +73,11 @@ describeWith(['nats-server', 'crun'], 'running a node', () => {
     [['--workload-cpus', '-1'], /Cannot take "-1" for a number of processors/],
     [['--bridge-subnet', '10.0.0.0'], /Cannot take "10.0.0.0" for a subnet/],
     [['--bridge-name', 'a/b'], /Cannot take "a\/b" for an interface/],
+    [
+      ['--sandbox', 'microvm'],
+      /Cannot run virtual machines without a guest image\nhint: +Build one by nex guest build/,
+    ],
+    [['--sandboxes', 'oci,vm'], /Cannot take "oci,vm" for kinds of sandboxes/],
   ])('refuses %j', async (options, message) => {
     expectFailure(await runNex(['node', 'up', '--state-dir', join(folder.path, 'bad'), ...options]), 2, message);
   });

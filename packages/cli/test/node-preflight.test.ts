@@ -51,6 +51,24 @@ describeWith(['nats-server', 'crun', 'ip', 'iptables', 'portmap'], 'nex node pre
     expect(item('NATS server')).toMatchObject({ met: false, detail: expect.stringContaining('127.0.0.1:1') as string });
   });
 
+  it('offers to build a guest image where there is none, and nothing in the place of what is no guest image', async () => {
+    const look = async (guestImage: string) => {
+      const args = ['--check', '--state-dir', folder.path, '--guest-image', guestImage];
+      const { code, stdout } = await runNex(['-s', server.url, '--json', 'node', 'preflight', ...args]);
+      const { groups } = JSON.parse(stdout) as Report;
+      const [item] = groups.find(({ title }) => title === 'Guest image')?.items ?? [];
+      return { code, ...item };
+    };
+    const absent = join(folder.path, 'guest');
+    expect(await look(absent)).toMatchObject({
+      code: 1,
+      met: false,
+      detail: expect.stringContaining('there is no guest.json in it') as string,
+      remedy: `nex guest build --output ${absent}`,
+    });
+    expect(await look(folder.path)).not.toHaveProperty('remedy');
+  });
+
   it('finds a port taken, and asks nothing where nobody can answer', async () => {
     const port = new URL(server.url).port;
     const { code, stderr } = await preflight('--metrics-port', port);

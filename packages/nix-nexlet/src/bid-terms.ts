@@ -1,6 +1,7 @@
 import { availableParallelism, totalmem } from 'node:os';
 import type { LocalStore } from '@nex-nix/nix';
 import type { AuctionRequest, BidTerms } from '@nex-nix/protocol';
+import type { Runtimes } from './runtimes.ts';
 
 /** What workloads may ask for together. */
 export interface Capacity {
@@ -33,12 +34,22 @@ const MAX_CLOSURE = 64;
 /** Ports that are looked at for one bid: as many as a workload may expose. */
 const MAX_PORTS = 64;
 
+/** What a bid depends on. */
+export interface Bidder {
+  readonly capacity: Capacity;
+  readonly tenants: readonly Tenant[];
+  readonly store: LocalStore;
+  readonly runtimes: Runtimes;
+}
+
 /** What to bid for a workload that needs so much: nothing when it does not fit beside those that are alive. */
 export async function bidTerms(
   { workload, needs = {} }: AuctionRequest,
-  { capacity, tenants, store }: { capacity: Capacity; tenants: readonly Tenant[]; store: LocalStore },
+  { capacity, tenants, store, runtimes }: Bidder,
 ): Promise<BidTerms> {
-  const refusal = whyNoRoom(readReservation(needs), { capacity, tenants, namespace: workload?.namespace });
+  const refusal =
+    runtimes.whyNot(needs['sandbox']) ??
+    whyNoRoom(readReservation(needs), { capacity, tenants, namespace: workload?.namespace });
   const missing = await missingBytes(needs['closure'], store);
   return {
     ...(refusal === undefined ? {} : { refusal }),

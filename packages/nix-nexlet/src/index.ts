@@ -1,6 +1,7 @@
 export { type Capacity, MACHINE } from './bid-terms.ts';
 export { NixNexlet } from './nix-nexlet.ts';
 export type { NixNexletOptions } from './nix-nexlet.ts';
+export type { NodeRuntimes } from './runtimes.ts';
 export { NixNexletError } from './nix-nexlet-error.ts';
 export type { NixNexletErrorCode } from './nix-nexlet-error.ts';
 export { findProgram, requireStandalone } from './closure/program.ts';

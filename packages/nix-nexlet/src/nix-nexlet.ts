@@ -2,7 +2,6 @@ import { join } from 'node:path';
 import { isNexError } from '@nex-nix/errors';
 import type { Feeds, NexletDefinition, StartContext } from '@nex-nix/nexlet';
 import { seedOfXKey, type StartWorkloadRequest, type WorkloadSummary } from '@nex-nix/protocol';
-import type { Runtime } from '@nex-nix/sandbox';
 import { bidTerms, type Capacity, MACHINE, type Tenant, whyNoRoom } from './bid-terms.ts';
 import { DeploymentPins, type PinStore } from './closure/deployment-pins.ts';
 import { FunctionWorkload } from './functions/function-workload.ts';
@@ -13,6 +12,7 @@ import { openSealed, resealFor } from './request/sealed-request.ts';
 import { DEFAULTS, planWorkload, type WorkloadDefaults, type WorkloadPlan } from './request/workload-plan.ts';
 import { NatsRelay } from './relay/nats-relay.ts';
 import { NixStartRequest } from './request/nix-start-request.ts';
+import { type NodeRuntimes, Runtimes } from './runtimes.ts';
 import { UsageSampler } from './usage/usage-sampler.ts';
 import type { ManagedWorkload, WorkloadParts } from './workload/managed-workload.ts';
 import { adoptWorkloads } from './workload/adopt-workloads.ts';
@@ -28,7 +28,8 @@ const METRICS_MS = 10_000;
 export interface NixNexletOptions extends Omit<ImageSources, 'relay'> {
   /** Where what runs is pinned as `deployment.<namespace>.<name>`, its last three versions; default: nowhere. */
   pins?: PinStore;
-  runtime: Runtime;
+  /** What workloads run in; `defaults.sandbox` is one of them, by default `oci` where it is there. */
+  runtimes: NodeRuntimes;
   /** Folder for the records of running workloads. */
   stateDir: string;
   version: string;
@@ -41,6 +42,14 @@ export interface NixNexletOptions extends Omit<ImageSources, 'relay'> {
   metricsMs?: number;
 }
 
+/** What is made ready before a nexlet is there. */
+interface Opened {
+  readonly records: WorkloadRecords;
+  readonly runtimes: Runtimes;
+  readonly key: XKey;
+  readonly relay: NatsRelay | undefined;
+}
+
 /**
  * The provider of workloads of type `nix`: fetches the closure of a store path, verifies it, and runs a program of it
  * in a sandbox that sees nothing else. Give `definition` to a node (or to `runNexlet`).
@@ -49,6 +58,7 @@ export class NixNexlet {
   readonly #options: NixNexletOptions;
   readonly #defaults: WorkloadDefaults;
   readonly #records: WorkloadRecords;
+  readonly #runtimes: Runtimes;
   readonly #workloads = new Map<string, ManagedWorkload>();
   readonly #pins: DeploymentPins;
   readonly #key: XKey;
@@ -57,15 +67,13 @@ export class NixNexlet {
   readonly #relay: NatsRelay | undefined;
   #closing = false;
 
-  private constructor(
-    options: NixNexletOptions,
-    { records, key, relay }: { records: WorkloadRecords; key: XKey; relay: NatsRelay | undefined },
-  ) {
+  private constructor(options: NixNexletOptions, { records, runtimes, key, relay }: Opened) {
     this.#options = options;
     this.#relay = relay;
     this.#key = key;
     this.#capacity = { ...MACHINE, ...options.capacity };
-    this.#defaults = { ...DEFAULTS, ...options.defaults };
+    this.#defaults = { ...DEFAULTS, ...options.defaults, sandbox: runtimes.standard };
+    this.#runtimes = runtimes;
     this.#records = records;
     this.#pins = new DeploymentPins(options.pins, options.logger);
     this.#usage = new UsageSampler({
@@ -77,11 +85,17 @@ export class NixNexlet {
 
   static async open(options: NixNexletOptions): Promise<NixNexlet> {
     const records = await WorkloadRecords.open(join(options.stateDir, 'workloads'));
-    const { gateway } = options.runtime;
     const { logger } = options;
+    const runtimes = new Runtimes(options.runtimes, options.defaults?.sandbox);
+    const { gateway } = runtimes;
     const stateFile = join(options.stateDir, 'relay.json');
     const relay = gateway && (await NatsRelay.open({ gateway, stateFile, logger }));
-    return new NixNexlet(options, { records, key: await loadNexletKey(options.stateDir), relay });
+    return new NixNexlet(options, { records, runtimes, key: await loadNexletKey(options.stateDir), relay });
+  }
+
+  /** Public curve key that environments are sealed for: X… */
+  get xkey(): string {
+    return this.#key.getPublicKey();
   }
 
   /** What the node registers. */
@@ -100,7 +114,12 @@ export class NixNexlet {
       get: async (id, options) => this.#get(id, options?.newTargetXkey),
       list: async () => [...this.#workloads.values()].map((workload) => this.#summaryOf(workload)),
       bid: (auction) =>
-        bidTerms(auction, { capacity: this.#capacity, tenants: this.#tenants(), store: this.#options.store }),
+        bidTerms(auction, {
+          capacity: this.#capacity,
+          tenants: this.#tenants(),
+          store: this.#options.store,
+          runtimes: this.#runtimes,
+        }),
       renew: async (id, credentials) => this.#workloads.get(id)?.renew(credentials),
       lameduck: async () => {
         this.#closing = true;
@@ -120,13 +139,13 @@ export class NixNexlet {
     }
     const plan = planWorkload(runRequest, request.workload_lifecycle, this.#defaults);
     checkId(id);
-    const parts = this.#partsOf(id, request, plan, feeds);
     const known = this.#workloads.get(id);
     // What the node wants back was adopted already, or has ended by itself.
     if (known !== undefined && existing && !known.lost) {
       await known.renew(credentials);
       return { id, name: known.request.name };
     }
+    const parts = this.#partsOf(id, { request, plan, runtime: this.#runtimes.of(plan.sandbox) }, feeds);
     if (known !== undefined && !known.finished) {
       throw new NixNexletError('NIX_NEXLET_WORKLOAD_EXISTS', `Cannot start workload "${id}": there is one of that id`);
     }
@@ -180,8 +199,9 @@ export class NixNexlet {
     if (this.#workloads.get(workload.id) === workload) this.#workloads.delete(workload.id);
   }
 
-  #partsOf(id: string, request: StartWorkloadRequest, plan: WorkloadPlan, feeds: Feeds): WorkloadParts {
-    const { logger, store, runtime } = this.#options;
+  #partsOf(id: string, planned: Pick<WorkloadParts, 'request' | 'plan' | 'runtime'>, feeds: Feeds): WorkloadParts {
+    const { request, plan, runtime } = planned;
+    const { logger, store } = this.#options;
     const secrets = openSealed(plan.sealed, this.#key);
     const image = new WorkloadImage({ ...this.#options, relay: this.#relay }, { id, request, plan, secrets });
     const hold = (): Disposable => store.hold([plan.storePath]);
@@ -208,25 +228,27 @@ export class NixNexlet {
   }
 
   async #adoptAll(feeds: Feeds): Promise<void> {
-    const { runtime, logger } = this.#options;
+    const { logger } = this.#options;
     this.#usage.start(feeds);
     await this.#relay?.resume();
     await adoptWorkloads({
       records: this.#records,
-      runtime,
+      runtimes: this.#runtimes,
       logger,
-      partsOf: (record) => {
-        const plan = this.#planOf(record);
-        return plan && this.#partsOf(record.id, record.request, plan, feeds);
-      },
+      partsOf: (record) => this.#partsOfRecord(record, feeds),
       add: (workload) => this.#add(workload),
     });
   }
 
-  /** Undefined when this version does not take the request any more: then its workload cannot be kept. */
-  #planOf({ id, request }: WorkloadRecord): WorkloadPlan | undefined {
+  /** Undefined when this node, or this version, does not take the request any more: then its workload cannot be kept. */
+  #partsOfRecord({ id, request, sandbox }: WorkloadRecord, feeds: Feeds): WorkloadParts | undefined {
+    // Where it runs stays as it was: the node may have another default since.
+    const present = sandbox && this.#runtimes.ofRecord(sandbox);
+    const defaults = { ...this.#defaults, sandbox: present?.name ?? this.#defaults.sandbox };
     try {
-      return planWorkload(JSON.parse(request.run_request), request.workload_lifecycle, this.#defaults);
+      const plan = planWorkload(JSON.parse(request.run_request), request.workload_lifecycle, defaults);
+      const runtime = present ?? this.#runtimes.of(plan.sandbox);
+      return this.#partsOf(id, { request, plan, runtime }, feeds);
     } catch (error) {
       if (!(error instanceof SyntaxError) && !isNexError(error)) throw error;
       const why = `workload "${id}" of an earlier run cannot be kept and is ended: ${error.message}`;

@@ -1,5 +1,6 @@
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { OciRuntime, type Runtime } from '@nex-nix/sandbox';
 import { describeWith, type RunningProcess, waitFor } from '@nex-nix/test-kit';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import {
@@ -17,6 +18,15 @@ import {
 
 /** Prints its numbered lines as long as it lives. */
 const COUNT = 'i=0; while :; do i=$((i+1)); echo line $i; sleep 0.02; done';
+
+/** A runtime that goes by the other name. */
+const asMicrovm = (runtime: Runtime): Runtime => ({
+  name: 'microvm',
+  check: () => runtime.check(),
+  create: (spec) => runtime.create(spec),
+  adopt: (record) => runtime.adopt(record),
+  [Symbol.asyncDispose]: () => runtime[Symbol.asyncDispose](),
+});
 
 describeWith(TOOLS, 'workloads that outlive their node', () => {
   let network: Network;
@@ -148,6 +158,24 @@ describeWith(TOOLS, 'workloads that outlive their node', () => {
       expect(await leftovers(stateDir)).toEqual([]);
     },
   );
+
+  it('keeps what runs in sandboxes of a kind that its node does not offer any more, and starts nothing new in them', async () => {
+    await using first = await startElsewhere();
+    const id = await user.start(COUNT);
+    await feed.line(id, 'line 5');
+    await kill(first);
+    await using oci = await OciRuntime.open({ stateDir: join(stateDir, 'sandboxes') });
+    await using other = await OciRuntime.open({ stateDir: join(stateDir, 'others') });
+    const runtimes = { microvm: asMicrovm(other), former: [oci] };
+    await using _node = await openNode({ nc: network.nc, key: network.key, stateDir, runtimes });
+    expect(await user.find(id)).toMatchObject({ workload_state: 'running', metadata: { sandbox: 'oci' } });
+    await expect(user.start(COUNT, { sandbox: 'oci' })).rejects.toThrow(
+      'has no sandboxes of the kind "oci", but microvm',
+    );
+    expect(await user.client.stopWorkload(id)).toMatchObject({ stopped: true });
+    await feed.event(id, 'WORKLOADSTOPPED');
+    expectEveryLine(id);
+  });
 
   it('shows one that ended under an earlier node, and does not run a job twice', async () => {
     let job: string;

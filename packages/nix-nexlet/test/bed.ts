@@ -100,7 +100,7 @@ export async function openNode({ nc, stateDir, key, wrap, minter, ...options }: 
   const nexlet = await NixNexlet.open({
     source: wrap?.(cache) ?? cache,
     store,
-    runtime,
+    runtimes: { oci: runtime },
     trustedKeys: [key],
     stateDir,
     version: '0.1.0',

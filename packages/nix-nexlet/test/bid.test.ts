@@ -70,4 +70,19 @@ describeWith(TOOLS, 'what a nix nexlet bids', () => {
     await user.client.stopWorkload(id);
     expect(await bid?.(auction({ workload, needs: { ports: [8080] } }))).not.toHaveProperty('refusal');
   });
+
+  it('does not bid for a kind of sandbox that its node has not, and does not start one either', async () => {
+    const stateDir = join(network.dir.path, 'kinds');
+    await using node = await openNode({ nc: network.nc, key: network.key, stateDir });
+    const { bid } = node.nexlet.definition;
+    const refusal = 'has no sandboxes of the kind "microvm", but oci';
+    expect(await bid?.(auction({ needs: { sandbox: 'microvm' } }))).toMatchObject({ refusal });
+    expect(await bid?.(auction({ needs: { sandbox: 'oci' } }))).not.toHaveProperty('refusal');
+    await expect(user.start(WAIT, { sandbox: 'microvm' })).rejects.toThrow(`the node ${refusal}`);
+    const needy = { type: 'nix', name: 'job', lifecycle: 'service', needs: { sandbox: 'microvm' } } as const;
+    const runRequest = { store_path: network.shell, sandbox: 'microvm' };
+    await expect(user.client.startWorkload({ ...needy, runRequest })).rejects.toThrow(refusal);
+    const id = await user.start(WAIT, { sandbox: 'oci' });
+    expect(await user.find(id)).toMatchObject({ metadata: { sandbox: 'oci' } });
+  });
 });

@@ -28,6 +28,8 @@ describe('the metrics of a node', () => {
     const metadata = {
       cpu_seconds: '1.5',
       memory_bytes: '4096',
+      machine_memory_bytes: '8192',
+      sandbox: 'microvm',
       pids: 'many',
       restarts: '2',
       invocations: '3',
@@ -55,7 +57,7 @@ describe('the metrics of a node', () => {
     const response = await fetch(`${metrics.url}/metrics`);
     expect(response.headers.get('content-type')).toBe('text/plain; version=0.0.4; charset=utf-8');
     const series = readExposition(await response.text());
-    const one = `{namespace="default",name="echo",id="${id}"}`;
+    const one = `{namespace="default",name="echo",id="${id}",sandbox="microvm"}`;
     expect(Object.fromEntries(series)).toMatchObject({
       [`nex_node_info{id="${node.id}",name="n\\"1",nexus="nexus",version="0.1.0"}`]: 1,
       'nex_node_state{state="running"}': 1,
@@ -68,6 +70,7 @@ describe('the metrics of a node', () => {
       'nex_workloads{state="running",lifecycle="service",type="memory"}': 1,
       [`nex_workload_cpu_seconds_total${one}`]: 1.5,
       [`nex_workload_memory_bytes${one}`]: 4096,
+      [`nex_workload_machine_memory_bytes${one}`]: 8192,
       [`nex_workload_restarts_total${one}`]: 2,
       [`nex_workload_healthy${one}`]: 0,
       [`nex_function_invocations_total${one}`]: 3,

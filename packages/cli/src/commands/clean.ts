@@ -1,9 +1,10 @@
+import { existsSync } from 'node:fs';
 import type { Leftover, Runtime } from '@nex-nix/sandbox';
 import { Command } from 'commander';
 import { addBridgeOptions, type BridgeOptions, bridgeNetwork } from '../bridge-options.ts';
 import { action } from '../context.ts';
 import { table } from '../output.ts';
-import { defaultStateDir, requireStateFolder, sandboxesIn, takeStateFolder } from '../state-folder.ts';
+import { defaultStateDir, machinesIn, requireStateFolder, sandboxesIn, takeStateFolder } from '../state-folder.ts';
 
 interface Options extends BridgeOptions {
   stateDir: string;
@@ -30,7 +31,7 @@ export const clean = (): Command =>
         // Held until all is done: a node that started meanwhile would make what looks left over.
         using _state = await takeStateFolder(stateDir);
         const found: Leftover[] = [];
-        for await (const runtime of runtimesOf(options)) {
+        for await (const runtime of runtimesOf(options, (message) => context.say(message))) {
           context.signal.throwIfAborted();
           found.push(...((await runtime.clean?.({ dryRun })) ?? []));
         }
@@ -39,10 +40,15 @@ export const clean = (): Command =>
     );
 
 /** Whatever a node may have made sandboxes with; each is let go of before the next comes. */
-async function* runtimesOf({ stateDir, ...bridge }: Options): AsyncIterable<Runtime> {
-  const { OciRuntime } = await import('@nex-nix/sandbox');
-  await using oci = await OciRuntime.open({ stateDir: sandboxesIn(stateDir), network: bridgeNetwork(bridge) });
+async function* runtimesOf({ stateDir, ...bridge }: Options, warn: (text: string) => void): AsyncIterable<Runtime> {
+  const { MicrovmRuntime, OciRuntime } = await import('@nex-nix/sandbox');
+  const network = await bridgeNetwork(bridge, warn);
+  await using oci = await OciRuntime.open({ stateDir: sandboxesIn(stateDir), network });
   yield oci;
+  const machines = machinesIn(stateDir);
+  if (!existsSync(machines)) return;
+  await using microvm = await MicrovmRuntime.open({ stateDir: machines, network, tidy: false });
+  yield microvm;
 }
 
 function describe(found: readonly Leftover[], dryRun: boolean): string {

@@ -2,6 +2,7 @@ import { Command, Option } from 'commander';
 import { addBridgeOptions } from '../bridge-options.ts';
 import { CliError } from '../cli-error.ts';
 import { action } from '../context.ts';
+import { addMachineOptions } from '../machine-options.ts';
 import { parsePort, parseTags } from '../parse.ts';
 import type { NodeDaemonOptions } from '../node-daemon.ts';
 import { defaultStateDir } from '../state-folder.ts';
@@ -13,6 +14,7 @@ export const nodeUp = (): Command => {
   addIdentity(command);
   addWork(command);
   addWorkloadDefaults(command);
+  addMachineOptions(command);
   addBridgeOptions(command);
   addMetrics(command);
   addCredentials(command);

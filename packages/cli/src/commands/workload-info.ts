@@ -71,6 +71,7 @@ function describe(summary: WorkloadSummary, { nodeId, node, request }: Whereabou
   const { metadata = {}, tags } = summary;
   const {
     store_path: storePath,
+    sandbox,
     reason,
     exit_code: exitCode,
     restarts,
@@ -95,6 +96,7 @@ function describe(summary: WorkloadSummary, { nodeId, node, request }: Whereabou
     ['Start Time', summary.start_time],
     ['Execution Time', summary.runtime],
     ['Node', nodeId === undefined ? undefined : node === undefined ? nodeId : `${node} (${nodeId})`],
+    ['Sandbox', sandbox],
     ['Store Path', storePath],
     ['Tags', pairs(tags)],
     ...usageOf(metadata),

@@ -59,8 +59,9 @@ export const workloadUpdate = (): Command =>
             const runRequest = mergeRunRequest(revised, given);
             if (old.type !== 'nix') return { ...old, runRequest };
             // What the request says is said anew; the closure stays known.
-            const { memory: _memory, cpus: _cpus, ports: _ports, ...others } = { ...old.needs, ...target?.needs };
-            return { ...old, runRequest, needs: { ...others, ...needsOf(runRequest) } };
+            const { closure } = { ...old.needs, ...target?.needs };
+            const known = closure === undefined ? {} : { closure };
+            return { ...old, runRequest, needs: { ...known, ...needsOf(runRequest) } };
           },
           ...(env === undefined ? {} : { environment: parsePairs(env, 'variable') }),
         });

@@ -1,10 +1,11 @@
-import { delimiter } from 'node:path';
+import { delimiter, resolve } from 'node:path';
 import { type BridgeOptions, bridgeNetwork } from '../bridge-options.ts';
 import type { Context } from '../context.ts';
 import type { MachineOptions } from '../machine-options.ts';
-import { kindsOf } from '../node-runtimes.ts';
+import { kindsOf, vmmOf } from '../node-runtimes.ts';
 import { filesGroup, type WantedFile } from './files-group.ts';
 import type { Group } from './group.ts';
+import { guestGroup } from './guest-group.ts';
 import { machineGroup } from './machine-group.ts';
 import { natsGroup } from './nats-group.ts';
 import { sandboxGroup } from './sandbox-group.ts';
@@ -58,7 +59,7 @@ const EROFS: WantedFile = {
 export async function preflightGroups(context: Context, options: PreflightOptions): Promise<Group[]> {
   const { essential } = kindsOf(options);
   const [oci, microvm] = [essential.has('oci'), essential.has('microvm')];
-  const { cniPluginFolders, OciRuntime } = await import('@nex-nix/sandbox');
+  const { cniPluginFolders, MicrovmRuntime, OciRuntime } = await import('@nex-nix/sandbox');
   const network = await bridgeNetwork(options, (message) => context.say(message));
   const path = [...(options.binPath ?? []), ...(process.env['PATH'] ?? '').split(delimiter).filter(Boolean)];
   const programs = [
@@ -67,10 +68,25 @@ export async function preflightGroups(context: Context, options: PreflightOption
     ...(microvm ? [options.vmm === 'qemu' ? QEMU : FIRECRACKER, EROFS] : []),
   ];
   const common = { network, ...(options.cgroupParent === undefined ? {} : { cgroupParent: options.cgroupParent }) };
+  const { guestImage } = options;
+  const openMicrovm = (stateDir: string) =>
+    // Once only: a template would take longer than a boot.
+    MicrovmRuntime.open({
+      ...common,
+      stateDir,
+      guestImage,
+      vmm: vmmOf(options, stateDir),
+      poolSize: 0,
+      useTemplates: false,
+      handshakeTimeoutMs: options.machineTimeout,
+    });
   return [
     filesGroup('Required CNI Plugins', cniPluginFolders(network), CNI_PLUGINS),
     filesGroup('Required binaries', [...path, '/usr/sbin', '/sbin'], programs),
     ...(oci ? [sandboxGroup('Containers (oci)', (stateDir) => OciRuntime.open({ ...common, stateDir }))] : []),
+    ...(microvm && guestImage !== undefined
+      ? [guestGroup(resolve(guestImage)), sandboxGroup('Virtual machines (microvm)', openMicrovm)]
+      : []),
     natsGroup(context),
     machineGroup({
       stateDir: options.stateDir,

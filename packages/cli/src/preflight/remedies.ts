@@ -31,7 +31,7 @@ async function apt(args: readonly string[], signal: AbortSignal): Promise<void> 
 }
 
 /** Runs a command whose output goes to stderr. @throws {CliError} CLI_MACHINE_UNFIT with its last words */
-export async function runCommand(
+async function runCommand(
   [command = '', ...args]: readonly string[],
   signal: AbortSignal,
   environment: Readonly<Record<string, string>> = {},

@@ -16,6 +16,7 @@ import {
 
 /** What options say of how a workload of type nix runs; each stands for a field of its start request. */
 export interface RunRequestOptions {
+  sandbox?: string;
   network?: string;
   expose?: number[];
   memory?: string;
@@ -64,6 +65,12 @@ export function addRunRequestOptions(command: Command): Command {
 /** What it may have, and who reaches it. */
 function addLimits(command: Command): void {
   command
+    .addOption(
+      new Option('--sandbox <kind>', "container (oci) or virtual machine (microvm); default: the node's").choices([
+        'oci',
+        'microvm',
+      ]),
+    )
     .addOption(
       new Option('--network <network>', "network of the sandbox; default: the node's").choices([
         'bridge',

@@ -27,6 +27,7 @@ describe('options of a start request', () => {
     ],
     ['--restart always', { restart: { policy: 'always' } }],
     ['--restart on-failure:5 --backoff 1m30s', { restart: { policy: 'on-failure', max_retries: 5, backoff: '90s' } }],
+    ['--sandbox microvm --network none', { sandbox: 'microvm', network: 'none' }],
     ['--backoff 250ms', { restart: { backoff: '250ms' } }],
     ['--health nats:web.health --health-interval 2m', { health: { nats: 'web.health', interval: '2m' } }],
     ['--health tcp:8080 --health-timeout 0.5s', { health: { tcp: 8080, timeout: '500ms' } }],
@@ -77,6 +78,9 @@ describe('options of a start request', () => {
       'Cannot trigger a job',
     );
     expect(() => checkRunRequestOptions(optionsOf('--network none --expose 1'), nix)).toThrow('without network');
+    expect(() => checkRunRequestOptions(optionsOf('--sandbox microvm --network host'), nix)).toThrow(
+      'a kernel of its own',
+    );
     expect(() => checkRunRequestOptions(optionsOf('--memory 1MiB'), { ...nix, type: 'native' })).toThrow(
       'Cannot say how a workload of type "native" runs',
     );
@@ -108,9 +112,9 @@ describe('mergeRunRequest()', () => {
 });
 
 it('says what nodes must have', () => {
-  const request = { resources: { memory: '2MiB', cpus: 0.5 }, expose_ports: [80] };
-  expect(needsOf(request)).toEqual({ memory: 2 ** 21, cpus: 0.5, ports: [80] });
-  expect(needsOf({ resources: { memory: 'much' }, expose_ports: 80 })).toEqual({});
+  const request = { sandbox: 'microvm', resources: { memory: '2MiB', cpus: 0.5 }, expose_ports: [80] };
+  expect(needsOf(request)).toEqual({ sandbox: 'microvm', memory: 2 ** 21, cpus: 0.5, ports: [80] });
+  expect(needsOf({ sandbox: 1, resources: { memory: 'much' }, expose_ports: 80 })).toEqual({});
   expect(needsOf(undefined)).toEqual({});
 });
 

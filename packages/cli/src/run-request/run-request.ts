@@ -10,10 +10,11 @@ const PROBES = ['nats', 'tcp', 'http', 'exec'];
 
 /** The fields of a start request that options stand for; what was not given is absent. */
 export function runRequestOf(options: RunRequestOptions): Fields {
-  const { network, expose, trigger } = options;
+  const { sandbox, network, expose, trigger } = options;
   const { memory, cpus, pids, tmp, logRate, restart, backoff } = options;
   const { health, healthInterval, healthTimeout, healthRetries, startTimeout } = options;
   return defined({
+    sandbox,
     network,
     expose_ports: expose === undefined ? undefined : [...new Set(expose)],
     resources: group({ memory, cpus, pids, tmp, log_rate: logRate }),
@@ -53,12 +54,14 @@ function withoutProbe(old: Fields, change: Fields): Fields {
   return Object.fromEntries(Object.entries(old).filter(([key]) => !PROBES.includes(key)));
 }
 
-/** What nodes must have for a start request: memory in bytes, processors, ports that are free. */
+/** What nodes must have for a start request: a kind of sandbox, memory in bytes, processors, ports that are free. */
 export function needsOf(request: unknown): Fields {
   if (!isObject(request)) return {};
   const { memory, cpus } = isObject(request['resources']) ? request['resources'] : {};
   const ports = request['expose_ports'];
+  const sandbox = request['sandbox'];
   return defined({
+    sandbox: typeof sandbox === 'string' ? sandbox : undefined,
     memory: typeof memory === 'string' ? sizeOf(memory) : undefined,
     cpus: typeof cpus === 'number' ? cpus : undefined,
     ports: Array.isArray(ports) && ports.length > 0 ? (ports as unknown[]) : undefined,
@@ -99,6 +102,11 @@ export function checkRunRequestOptions(
   if (lifecycle !== undefined && lifecycle !== 'function' && options.trigger !== undefined) {
     throw new CliError('CLI_USAGE', `Cannot trigger a ${lifecycle}: --trigger is for functions`, {
       hint: 'Leave --lifecycle out, or give --lifecycle function',
+    });
+  }
+  if (options.sandbox === 'microvm' && options.network === 'host') {
+    throw new CliError('CLI_USAGE', 'Cannot give a microvm the network of its machine: it has a kernel of its own', {
+      hint: 'Give --network bridge or none, or leave it out',
     });
   }
   if (options.network === 'none' && options.expose !== undefined) {

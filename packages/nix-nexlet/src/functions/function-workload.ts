@@ -86,6 +86,7 @@ export class FunctionWorkload implements ManagedWorkload {
       tags: this.request.tags,
       metadata: {
         store_path: this.#parts.plan.storePath,
+        sandbox: this.#parts.plan.sandbox,
         restarts: '0',
         ...this.#figures.metadata,
         ...(error === undefined ? {} : { reason: error.message }),

@@ -6,9 +6,10 @@ export function sumOfUsage(usages: readonly Usage[]): Usage {
     const figures = usages.map(figure).filter((value) => value !== undefined);
     return figures.length === 0 ? undefined : figures.reduce((total, value) => total + value, 0);
   };
-  const [memory, memoryPeak, cpuMicros, pids, received, sent] = [
+  const [memory, memoryPeak, machineMemory, cpuMicros, pids, received, sent] = [
     sum((usage) => usage.memory),
     sum((usage) => usage.memoryPeak),
+    sum((usage) => usage.machineMemory),
     sum((usage) => usage.cpuMicros),
     sum((usage) => usage.pids),
     sum((usage) => usage.network?.received),
@@ -17,6 +18,7 @@ export function sumOfUsage(usages: readonly Usage[]): Usage {
   return {
     ...(memory === undefined ? {} : { memory }),
     ...(memoryPeak === undefined ? {} : { memoryPeak }),
+    ...(machineMemory === undefined ? {} : { machineMemory }),
     ...(cpuMicros === undefined ? {} : { cpuMicros }),
     ...(pids === undefined ? {} : { pids }),
     ...(received === undefined || sent === undefined ? {} : { network: { received, sent } }),

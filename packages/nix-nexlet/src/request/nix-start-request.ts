@@ -84,7 +84,11 @@ export const NixStartRequest = Type.Object(
     argv: Type.Optional(Type.Array(Type.String())),
     environment: Type.Optional(Type.Record(Type.String(), Type.String())),
     encrypted_environment: Type.Optional(EncryptedEnvironment),
-    sandbox: Type.Optional(Type.Literal('oci')),
+    sandbox: Type.Optional(
+      Type.Union([Type.Literal('oci'), Type.Literal('microvm')], {
+        description: "Container or virtual machine; default: the node's",
+      }),
+    ),
     network: Type.Optional(Type.Union([Type.Literal('bridge'), Type.Literal('host'), Type.Literal('none')])),
     expose_ports: Type.Optional(
       Type.Array(Port('TCP port that it listens on'), {

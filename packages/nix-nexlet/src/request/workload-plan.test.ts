@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseSize, planWorkload } from './workload-plan.ts';
+import { DEFAULTS, parseSize, planWorkload } from './workload-plan.ts';
 
 const storePath = '/nix/store/00000000000000000000000000000000-echo-1.0.0';
 
@@ -12,6 +12,7 @@ describe('planWorkload()', () => {
       reservation: {},
       argv: [],
       environment: {},
+      sandbox: 'oci',
       network: 'host',
       exposePorts: [],
       resources: { memory: 256 * 2 ** 20, pids: 256, tmp: 64 * 2 ** 20, logRate: 2 ** 20 },
@@ -43,6 +44,15 @@ describe('planWorkload()', () => {
       resources: { memory: 1.5 * 2 ** 30, cpus: 0.5, pids: 8, tmp: 2 ** 20 },
       stop: { signal: 'SIGINT', graceMs: 120_000 },
     });
+  });
+
+  it('gives a microvm a network of its own where the node gives its own one', () => {
+    const plan = (request: object, network: 'bridge' | 'host' | 'none') =>
+      planWorkload({ store_path: storePath, ...request }, 'service', { ...DEFAULTS, sandbox: 'microvm', network });
+    expect(plan({}, 'host')).toMatchObject({ sandbox: 'microvm', network: 'bridge' });
+    expect(plan({}, 'none')).toMatchObject({ network: 'none' });
+    expect(plan({ network: 'none' }, 'host')).toMatchObject({ network: 'none' });
+    expect(plan({ sandbox: 'oci' }, 'host')).toMatchObject({ sandbox: 'oci', network: 'host' });
   });
 
   it('restarts jobs only when that is asked for, and three times at most', () => {
@@ -85,7 +95,8 @@ describe('planWorkload()', () => {
     [{ store_path: storePath, network: 'macvlan' }, 'network'],
     [{ store_path: storePath, network: 'none', expose_ports: [80] }, 'expose_ports needs a network'],
     [{ store_path: storePath, expose_ports: [0] }, 'expose_ports'],
-    [{ store_path: storePath, sandbox: 'microvm' }, 'sandbox'],
+    [{ store_path: storePath, sandbox: 'jail' }, 'sandbox'],
+    [{ store_path: storePath, sandbox: 'microvm', network: 'host' }, 'network of a microvm is "bridge" or "none"'],
     [{ store_path: storePath, resources: { memory: '256MB' } }, 'resources.memory'],
     [{ store_path: storePath, resources: { memory: '256MiB', disk: 1 } }, 'resources'],
     [{ store_path: storePath, argv: 'x' }, 'argv'],

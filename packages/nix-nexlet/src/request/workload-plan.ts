@@ -1,7 +1,7 @@
 import { constants } from 'node:os';
 import type { EncryptedEnvironment, Lifecycle } from '@nex-nix/protocol';
 import { splitStorePath, type StorePath } from '@nex-nix/nix';
-import type { Network, Resources } from '@nex-nix/sandbox';
+import type { Network, Resources, RuntimeName } from '@nex-nix/sandbox';
 import { Errors } from 'typebox/value';
 import { NixNexletError } from '../nix-nexlet-error.ts';
 import { NixStartRequest } from './nix-start-request.ts';
@@ -9,6 +9,8 @@ import { bytesOf, millisecondsOf } from './units.ts';
 
 /** What the node gives a workload that asks for nothing. */
 export interface WorkloadDefaults {
+  sandbox: RuntimeName;
+  /** Those in a `microvm` get `bridge` where this is `host`, which they cannot have. */
   network: Network;
   /** In bytes; undefined = no limit. */
   memory: number | undefined;
@@ -24,6 +26,7 @@ export interface WorkloadDefaults {
 }
 
 export const DEFAULTS: WorkloadDefaults = {
+  sandbox: 'oci',
   network: 'host',
   memory: 256 * 2 ** 20,
   cpus: undefined,
@@ -80,6 +83,7 @@ export interface WorkloadPlan {
   readonly environment: Readonly<Record<string, string>>;
   /** More of the environment, sealed for the nexlet; goes before `environment`. */
   readonly sealed: EncryptedEnvironment | undefined;
+  readonly sandbox: RuntimeName;
   readonly network: Network;
   /** TCP ports; those of this machine too with network `bridge`. */
   readonly exposePorts: readonly number[];
@@ -110,7 +114,8 @@ export function planWorkload(
   if (program !== undefined) checkRelative('program', program);
   checkVariables(checked.environment ?? {}, 'environment');
   checkArguments('argv', checked.argv);
-  const network = checked.network ?? defaults.network;
+  const sandbox = checked.sandbox ?? defaults.sandbox;
+  const network = planNetwork(checked, sandbox, defaults);
   const functionPlan = planFunction(checked, lifecycle);
   return {
     storePath,
@@ -118,6 +123,7 @@ export function planWorkload(
     argv: checked.argv ?? [],
     environment: checked.environment ?? {},
     sealed: checked.encrypted_environment,
+    sandbox,
     network,
     exposePorts: planPorts(checked, network),
     resources: planResources(checked, defaults),
@@ -160,6 +166,12 @@ function planReservation({ resources: { memory, cpus } = {} }: NixStartRequest, 
     memory: memory === undefined ? undefined : parseSize(memory) * times,
     cpus: cpus === undefined ? undefined : cpus * times,
   });
+}
+
+function planNetwork({ network }: NixStartRequest, sandbox: RuntimeName, defaults: WorkloadDefaults): Network {
+  if (sandbox !== 'microvm') return network ?? defaults.network;
+  if (network === 'host') throw invalid('network', 'of a microvm is "bridge" or "none": it has a kernel of its own');
+  return network ?? (defaults.network === 'host' ? 'bridge' : defaults.network);
 }
 
 function planPorts({ expose_ports: ports = [] }: NixStartRequest, network: Network): readonly number[] {

@@ -25,12 +25,13 @@ export function sampleOf(usage: Usage, time: number, last: UsageSample | undefin
  * metadata of a summary, which `nex workload info` and the metrics of the node read.
  */
 export function figuresOf({ usage, cpuPercent }: UsageSample): Record<string, number> {
-  const { cpuMicros, memory, memoryPeak, pids, network } = usage;
+  const { cpuMicros, memory, memoryPeak, machineMemory, pids, network } = usage;
   const figures = {
     cpu_percent: cpuPercent,
     cpu_seconds: cpuMicros === undefined ? undefined : cpuMicros / 1e6,
     memory_bytes: memory,
     memory_peak_bytes: memoryPeak,
+    machine_memory_bytes: machineMemory,
     pids,
     network_rx_bytes: network?.received,
     network_tx_bytes: network?.sent,

@@ -1,12 +1,13 @@
 import type { Logger } from '@nex-nix/nexlet';
-import type { Runtime, SandboxRecord } from '@nex-nix/sandbox';
+import type { SandboxRecord } from '@nex-nix/sandbox';
+import type { Runtimes } from '../runtimes.ts';
 import type { WorkloadParts } from './managed-workload.ts';
 import { Workload } from './workload.ts';
 import type { WorkloadRecord, WorkloadRecords } from './workload-record.ts';
 
 export interface AdoptOptions {
   readonly records: WorkloadRecords;
-  readonly runtime: Runtime;
+  readonly runtimes: Runtimes;
   readonly logger: Logger;
   /** Undefined when the workload of a record cannot be kept. */
   readonly partsOf: (record: WorkloadRecord) => WorkloadParts | undefined;
@@ -19,29 +20,29 @@ export interface AdoptOptions {
  * left dead or half started.
  */
 export async function adoptWorkloads(options: AdoptOptions): Promise<void> {
-  const { records, runtime, logger } = options;
+  const { records, runtimes, logger } = options;
   const { records: found, unreadable } = await records.all();
   for (const error of unreadable) logger.error({ err: error }, error.message);
-  const present = new Set((await listed(runtime)).map(({ instance }) => instance));
+  const present = new Set((await runtimes.list()).map(({ instance }) => instance));
   const kept = new Set<string>();
   for (const record of found) {
     const sandbox = await adopt(record, present, options);
     if (sandbox !== undefined) kept.add(sandbox.instance);
   }
-  for (const sandbox of await listed(runtime)) if (!kept.has(sandbox.instance)) await clear(sandbox, runtime);
+  for (const sandbox of await runtimes.list()) if (!kept.has(sandbox.instance)) await clear(sandbox, runtimes);
 }
 
 /** The sandbox that goes on, if any. `present`: the sandboxes that are there, started or not. */
 async function adopt(
   record: WorkloadRecord,
   present: ReadonlySet<string>,
-  { records, runtime, logger, partsOf, add }: AdoptOptions,
+  { records, runtimes, logger, partsOf, add }: AdoptOptions,
 ): Promise<SandboxRecord | undefined> {
   const { id, end, restart } = record;
   const waits = end === undefined && restart?.next !== undefined;
   const wanted = end === undefined && !waits ? record.sandbox : undefined;
   const parts = partsOf(record);
-  const sandbox = parts && wanted && (await runtime.adopt(wanted));
+  const sandbox = parts && wanted && (await runtimes.adopt(wanted));
   // One that is there and was never started has done nothing that anybody would have to be told of.
   const neverStarted = sandbox === undefined && wanted !== undefined && present.has(wanted.instance);
   if (parts === undefined || (neverStarted && restart === undefined)) {
@@ -63,12 +64,8 @@ async function adopt(
   return sandbox?.record;
 }
 
-async function listed(runtime: Runtime): Promise<SandboxRecord[]> {
-  return (await runtime.list?.()) ?? [];
-}
-
-async function clear(record: SandboxRecord, runtime: Runtime): Promise<void> {
-  const leftover = await runtime.adopt(record);
+async function clear(record: SandboxRecord, runtimes: Runtimes): Promise<void> {
+  const leftover = await runtimes.adopt(record);
   await leftover?.stop({ graceMs: 0 });
   await leftover?.remove();
 }

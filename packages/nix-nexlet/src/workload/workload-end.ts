@@ -1,6 +1,6 @@
 import { type Exit, type Sandbox, SandboxError } from '@nex-nix/sandbox';
 
-/** The code of a workload that is gone without a trace, as after a crash of the machine. */
+/** The code of a workload whose program did not end by itself: it is gone, as after a crash of the machine it ran on. */
 const LOST = 'LOST';
 
 /** How a workload, or one run of it, ended. */
@@ -20,7 +20,7 @@ export interface WorkloadEnd {
  * it.
  */
 export function endOf(
-  { code, signal, outOfMemory }: Exit,
+  { code, signal, outOfMemory, reason }: Exit,
   { wanted, unhealthy }: { wanted: boolean; unhealthy?: string | undefined },
 ): WorkloadEnd {
   const time = new Date().toISOString();
@@ -29,7 +29,8 @@ export function endOf(
   if (unhealthy !== undefined && !wanted) return failed({ code: 'UNHEALTHY', message: unhealthy });
   if (wanted || code === 0) return { state: 'stopped', time, ...exit };
   if (outOfMemory) return failed({ code: 'OUT_OF_MEMORY', message: 'it used more memory than its limit' });
-  if (code === undefined) return failed({ code: LOST, message: 'it ended while no node was there to see how' });
+  if (code === undefined)
+    return failed({ code: LOST, message: reason ?? 'it ended while no node was there to see how' });
   const message = signal === undefined ? `it ended with exit code ${code}` : `it was ended by ${signal}`;
   return failed({ code: signal ?? String(code), message });
 }

@@ -49,6 +49,7 @@ function metadataOf(shown: Shown): Record<string, string> {
   const reason = [why === undefined || !loop ? why : `crash loop: ${why}`, wait].filter((text) => text !== undefined);
   return {
     store_path: plan.storePath,
+    sandbox: plan.sandbox,
     restarts: String(restarts.count),
     ...(reason.length === 0 ? {} : { reason: reason.join('; ') }),
     ...(exitCode === undefined ? {} : { exit_code: String(exitCode) }),

@@ -6,6 +6,12 @@ const FROM_METADATA = [
   ['cpu_seconds', 'nex_workload_cpu_seconds_total', 'counter', 'Processor time of the workload.'],
   ['memory_bytes', 'nex_workload_memory_bytes', 'gauge', 'Memory of the workload, page cache included.'],
   ['memory_peak_bytes', 'nex_workload_memory_peak_bytes', 'gauge', 'Highest memory of the workload so far.'],
+  [
+    'machine_memory_bytes',
+    'nex_workload_machine_memory_bytes',
+    'gauge',
+    'Memory that the virtual machine of the workload takes.',
+  ],
   ['pids', 'nex_workload_processes', 'gauge', 'Processes and threads of the workload.'],
   ['network_rx_bytes', 'nex_workload_network_receive_bytes_total', 'counter', 'Bytes that the workload received.'],
   ['network_tx_bytes', 'nex_workload_network_transmit_bytes_total', 'counter', 'Bytes that the workload sent.'],
@@ -76,8 +82,9 @@ function samplesOf(workloads: readonly WorkloadSummary[], key: string): Sample[]
   });
 }
 
-function labelsOf({ namespace = '', name, id }: WorkloadSummary): Record<string, string> {
-  return { namespace, name, id };
+function labelsOf({ namespace = '', name, id, metadata }: WorkloadSummary): Record<string, string> {
+  const sandbox = metadata?.['sandbox'];
+  return { namespace, name, id, ...(sandbox === undefined ? {} : { sandbox }) };
 }
 
 /** Nexlets of others may have anything in their metadata. */

@@ -60,7 +60,7 @@ export function logEntries(): (message: FeedMessage, time?: Date) => LogEntry | 
 }
 
 /** What a message on a log subject says; undefined when it is none. */
-export function logEntry({ subject, data }: FeedMessage, time?: Date): LogEntry | undefined {
+function logEntry({ subject, data }: FeedMessage, time?: Date): LogEntry | undefined {
   const stream = lastToken(subject);
   if (stream !== 'stdout' && stream !== 'stderr') return undefined;
   return { namespace: subjectScope(subject), workloadId: subject.split('.')[4] ?? '', stream, data, time };
