@@ -10,7 +10,8 @@ vi.setConfig({ testTimeout: TIMEOUT, hookTimeout: TIMEOUT });
 async function startElsewhere(bed: Awaited<ReturnType<typeof microvmBed>>, specs: SandboxSpec[], kind = '') {
   const { stateDir, image, templateDir } = bed;
   const args = ['--conditions=nexsrc', MICROVM_STARTER, stateDir, image, templateDir, JSON.stringify(specs), kind];
-  const child = startProcess(process.execPath, args);
+  await using stack = new AsyncDisposableStack();
+  const child = stack.use(startProcess(process.execPath, args));
   let ended = false;
   void child.exited.then(() => (ended = true));
   const line = await waitFor(
@@ -21,6 +22,7 @@ async function startElsewhere(bed: Awaited<ReturnType<typeof microvmBed>>, specs
     },
     { timeout: 120_000 },
   );
+  stack.move();
   return { child, records: JSON.parse(line) as SandboxRecord[] };
 }
 
