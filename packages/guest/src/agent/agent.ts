@@ -42,7 +42,7 @@ export class Agent {
     this.#kernel = new Kernel(this.#folder);
     this.#connection = new AgentConnection({
       version: VERSION,
-      describe: () => this.#describe(),
+      describe: () => ({ boot: this.#boot, state: this.#state }),
       handle: (request, { signal }) => this.#handle(request, signal),
     });
   }
@@ -51,12 +51,6 @@ export class Agent {
   async attach(stream: Duplex): Promise<void> {
     this.#stream = stream;
     await this.#connection.attach(stream);
-  }
-
-  #describe() {
-    // There is a host, and nothing to do yet: what every program needs is made now.
-    if (this.#state === 'idle') setImmediate(() => this.#getReady());
-    return { boot: this.#boot, state: this.#state };
   }
 
   #handle(request: AgentRequest, signal: AbortSignal): unknown {
@@ -104,14 +98,6 @@ export class Agent {
     return this.#workplace;
   }
 
-  #getReady(): void {
-    try {
-      void this.#place;
-    } catch {
-      // Tried again by `prepare`, which says why it fails.
-    }
-  }
-
   #newPlace(purpose: string): WorkplaceOptions {
     const folder = join(this.#folder, `${purpose}-${this.#workplaces++}`);
     return { config: this.#config, kernel: this.#kernel, folder };
@@ -155,7 +141,8 @@ export class Agent {
   }
 
   async #settle(): Promise<void> {
-    this.#getReady();
+    // What every program needs is made before there is one.
+    void this.#place;
     await Workplace.rehearse(this.#newPlace('rehearsal'));
     // What many programs begin with.
     await promisify(execFile)(process.execPath, ['-e', '0']);

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { GuestError } from '../guest-error.ts';
 import { checksum, HEADER, KIND, MAGIC, OUTPUT_HEADER } from './frames.ts';
 import { MAX_HOST_PAYLOAD, MAX_PAYLOAD, type Output } from './messages.ts';
@@ -170,12 +171,12 @@ function frameAround(bytes: Buffer, end: number): { frame: Frame; length: number
   return frame && { frame, length: HEADER + length };
 }
 
-function messageOf(payload: Uint8Array): Frame | undefined {
+function messageOf(payload: Buffer): Frame | undefined {
+  if (!isUtf8(payload)) return undefined;
   try {
-    return { kind: 'message', value: JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload)) as unknown };
+    return { kind: 'message', value: JSON.parse(payload.toString()) as unknown };
   } catch (error) {
-    // Not UTF-8, not JSON.
-    if (error instanceof TypeError || error instanceof SyntaxError) return undefined;
+    if (error instanceof SyntaxError) return undefined;
     throw error;
   }
 }

@@ -2,7 +2,7 @@ import type { Duplex } from 'node:stream';
 import type { GuestManifest } from '@nex-nix/guest';
 import type { Requirement } from '../sandbox.ts';
 
-export type VmmName = 'qemu' | 'firecracker';
+type VmmName = 'qemu' | 'firecracker';
 
 /** A guest image as it lies on this machine. */
 export interface GuestImage {

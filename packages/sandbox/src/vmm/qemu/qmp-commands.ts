@@ -1,5 +1,5 @@
 /** A node of the block layer, as `blockdev-add` and `blockdev-reopen` take it. */
-export type BlockNode =
+type BlockNode =
   | {
       driver: 'file';
       'node-name': string;
@@ -33,7 +33,7 @@ export interface QmpArguments {
 }
 
 /** States of a VM that are told apart here; there are others. */
-export interface QmpReturns {
+interface QmpReturns {
   /** `status`: `prelaunch`, `inmigrate`, `running`, `paused`, `postmigrate`, `shutdown`, `guest-panicked` and others. */
   'query-status': { status: string };
   /** Base64. */
