@@ -32,7 +32,6 @@ const OWN_UNITS: Readonly<Record<string, string | undefined>> = {
 const INIT = `#!/usr/bin/busybox sh
 busybox=/usr/bin/busybox
 $busybox mount -t tmpfs -o mode=755 tmpfs /run
-$busybox mount -t tmpfs tmpfs /tmp
 $busybox mount -t tmpfs tmpfs /var
 exec ${SYSTEMD}/systemd
 `;
@@ -64,7 +63,9 @@ async function rootEntries({ storePaths }: GuestManifest): Promise<TreeEntry[]> 
   // What the stub's packages are links to, and what else runs.
   const shell = await realpath('/bin/sh');
   const own = ['systemd', 'systemd-journald', 'systemd-shutdown'].map((program) => join(SYSTEMD, program));
-  for (const program of [process.execPath, findTool('mkfs.ext4') ?? '', shell, findTool('busybox') ?? '', ...own]) {
+  // This guest mounts nothing over /tmp, where a checkout may be.
+  await programs.add(process.execPath, { at: process.execPath });
+  for (const program of [findTool('mkfs.ext4') ?? '', shell, findTool('busybox') ?? '', ...own]) {
     await programs.add(program);
   }
   const units = unitFiles(await readUnits(system)).flatMap(({ name, text, wantedBy }) => [

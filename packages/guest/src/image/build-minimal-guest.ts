@@ -7,7 +7,7 @@ import { agentBundle } from './agent-bundle.ts';
 import { writeCpio } from './cpio.ts';
 import { elfInterpreter } from './elf.ts';
 import { buildErofs } from './erofs.ts';
-import { COMMAND_LINE, initrdEntries, MODULES, rootEntries } from './guest-files.ts';
+import { COMMAND_LINE, initrdEntries, MODULES, NODE_PATH, rootEntries } from './guest-files.ts';
 import { sha256Of } from './guest-image.ts';
 import { unpackKernel } from './kernel.ts';
 import { type KernelModule, KernelModules } from './kernel-modules.ts';
@@ -153,7 +153,7 @@ async function rootTree({ agent, storePaths, signal }: RootTree): Promise<TreeEn
   const own = rootEntries({
     agent,
     busybox: await staticBusybox(),
-    node: (await nodeAmong(storePaths)) ?? (await programs.add(process.execPath, { signal })),
+    node: (await nodeAmong(storePaths)) ?? (await programs.add(process.execPath, { at: NODE_PATH, signal })),
     socat: socat === undefined ? undefined : await programs.add(socat, { signal }),
     tools: { mkfs },
   });

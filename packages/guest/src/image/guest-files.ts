@@ -32,6 +32,8 @@ export const COMMAND_LINE = [
 /** Where the guest's own files are in its image. */
 const HOME = 'nex';
 const BUSYBOX = `/${HOME}/busybox`;
+/** Where the Node of the building machine is put: wherever that has it, images are the same. */
+export const NODE_PATH = `/${HOME}/node`;
 const SOCKET = '/run/nex-agent.sock';
 
 /** As many as any VMM attaches: `/dev/vda` is the image itself. */

@@ -8,6 +8,9 @@ import type { TreeEntry } from './tree-entry.ts';
 /** Folders that are links into /usr on most machines; an image has the same links. */
 const MERGED = ['bin', 'sbin', 'lib', 'lib64'];
 
+/** Folders that a guest mounts something over when it starts. */
+const COVERED = ['dev', 'proc', 'run', 'sys', 'tmp'];
+
 /**
  * Programs of this machine with their loader and libraries, at the same paths in an image: a library may be looked for
  * relative to the program, and the loader has its folders built in.
@@ -15,9 +18,15 @@ const MERGED = ['bin', 'sbin', 'lib', 'lib64'];
 export class Programs {
   readonly #entries = new Map<string, TreeEntry>();
 
-  /** Adds a program; gives its absolute path in the image. */
-  async add(program: string, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<string> {
-    const path = await this.#place(program);
+  /**
+   * Adds a program; gives its absolute path in the image. `at`: that path, for one that does not look around itself, so that
+   * it does not matter where this machine has it.
+   */
+  async add(
+    program: string,
+    { at, signal }: { at?: string | undefined; signal?: AbortSignal | undefined } = {},
+  ): Promise<string> {
+    const path = await this.#place(program, at);
     const loader = elfInterpreter(await readFile(program, { signal }));
     if (loader === undefined) return path;
     await this.#place(loader);
@@ -51,8 +60,13 @@ export class Programs {
   }
 
   /** Puts a file where it is looked for, whatever links lead to it. */
-  async #place(file: string): Promise<string> {
-    const path = join(await realpath(dirname(file)), basename(file));
+  async #place(file: string, at?: string): Promise<string> {
+    const path = at ?? join(await realpath(dirname(file)), basename(file));
+    if (at === undefined && COVERED.some((folder) => path.startsWith(`/${folder}/`))) {
+      throw new GuestError('GUEST_BUILD_FAILED', `Cannot put "${path}" into a guest: it has something else there`, {
+        hint: 'Install it in another folder, such as /usr/local',
+      });
+    }
     const name = path.slice(1);
     if (!this.#entries.has(name)) this.#entries.set(name, { name, source: await realpath(file) });
     return path;
