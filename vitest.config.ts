@@ -5,7 +5,6 @@ const ON_NEWEST_NATS = [
   'packages/cache/test/cluster.test.ts',
   'packages/cache/test/commit.test.ts',
   'packages/cache/test/damage.test.ts',
-  'packages/cache/test/faults.test.ts',
   'packages/cache/test/gc.test.ts',
   'packages/cache/test/permissions.test.ts',
   'packages/cache/test/pins.test.ts',

@@ -100,7 +100,7 @@ describeWith(TOOLS, 'a node that is killed', () => {
     const absent = '/nix/store/00000000000000000000000000000000-absent-1.0';
     /** How long it takes when nobody kills it, in milliseconds: how fast this machine is now. */
     let undisturbed = 0;
-    for (let round = 0; round < 10; round++) {
+    for (let round = 0; round < 6; round++) {
       await using node = await startNode();
       over = new AbortController();
       const began = performance.now();
@@ -133,7 +133,7 @@ describeWith(TOOLS, 'a node that is killed', () => {
       expect(await processesOf(id)).toEqual([]);
       expect((await user.find(id))?.workload_state).toBeUndefined();
     }
-    for (let round = 0; round < 10; round++) {
+    for (let round = 0; round < 6; round++) {
       expect(runsOf(`absent-${round}`).size).toBe(0);
       expect(runsOf(`job-${round}`).size, `job-${round}`).toBeLessThanOrEqual(1);
     }
