@@ -49,13 +49,19 @@ describeWith(TOOLS, 'the minimal guest', () => {
       code: 'GUEST_BUILD_FAILED',
       hint: 'Add --replace to put a new one in its place',
     });
+    await expect(buildMinimalGuest({ ...options, replace: true })).rejects.toMatchObject({
+      code: 'GUEST_BUILD_FAILED',
+      message: `Cannot replace "${output}": "mine" is of no guest image`,
+    });
+    expect(await readdir(output)).toEqual(['mine']);
+    await rm(join(output, 'mine'));
+    await writeFile(join(output, 'vmlinux'), 'of an earlier image');
     const broken = buildMinimalGuest({ ...options, replace: true, kernel: { kernel: '/etc/hosts', modules: '/etc' } });
     await expect(broken).rejects.toMatchObject({ code: 'GUEST_BUILD_FAILED' });
-    expect(await readdir(output)).toEqual(['mine']);
+    expect(await readdir(output)).toEqual(['vmlinux']);
     const stopped = buildMinimalGuest({ ...options, replace: true, signal: AbortSignal.timeout(1) });
     await expect(stopped).rejects.toMatchObject({ name: expect.stringMatching(/^(?:Timeout|Abort)Error$/) as string });
     expect(await readdir(bed.folder)).toEqual(['guest']);
-    await rm(join(output, 'mine'));
     // Left by a builder that was killed: no process has that number, which is the highest there can be.
     await mkdir(join(bed.folder, '.guest.4194304.0123abcd', 'image'), { recursive: true });
     await buildMinimalGuest({ ...options, storePaths: [await bed.smallNode()], replace: true });

@@ -18,7 +18,7 @@ export const guestBuild = (): Command =>
   new Command('build')
     .description('Build a minimal guest: a kernel, this machine’s Node, and the agent')
     .requiredOption('--output <folder>', 'where to; appears whole, at the end')
-    .option('--replace', 'put it in the place of what is there')
+    .option('--replace', 'put it in the place of an image that is there')
     .option('--kernel <file>', 'vmlinuz or vmlinux; default: the kernel of this machine')
     .option('--modules <folder>', 'modules of that kernel, like /lib/modules/6.1.0-56-cloud-amd64')
     .addOption(

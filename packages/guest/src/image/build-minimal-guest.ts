@@ -28,7 +28,7 @@ export interface GuestImagePath {
 export interface MinimalGuestOptions {
   /** Folder of the image. It appears whole, at the end. */
   output: string;
-  /** Puts the image in place of one that is there. @default false */
+  /** Puts the image in place of one that is there; anything else that is there stays, and nothing is built. @default false */
   replace?: boolean;
   /** Default: the kernel of this machine. */
   kernel?: KernelFiles | { package: string };
@@ -39,6 +39,9 @@ export interface MinimalGuestOptions {
   storePaths?: readonly GuestImagePath[];
   signal?: AbortSignal;
 }
+
+/** Names in the folder of an image. */
+const IMAGE_FILES = ['vmlinux', 'initrd', 'root.erofs', MANIFEST_FILE];
 
 const PURPOSE = 'build a guest';
 
@@ -52,11 +55,7 @@ const SYSTEMS: Readonly<Record<string, string>> = { x64: 'x86_64-linux', arm64: 
  */
 export async function buildMinimalGuest(options: MinimalGuestOptions): Promise<GuestManifest> {
   const { output, replace = false, storePaths = [], signal } = options;
-  if (!replace && (await lstat(output).catch(() => undefined)) !== undefined) {
-    throw new GuestError('GUEST_BUILD_FAILED', `Cannot build a guest in "${output}": it is there already`, {
-      hint: 'Add --replace to put a new one in its place',
-    });
-  }
+  await demandPlace(output, replace);
   await mkdir(dirname(output), { recursive: true });
   const work = join(dirname(output), `.${basename(output)}.${process.pid}.${randomBytes(4).toString('hex')}`);
   await removeAbandoned(output);
@@ -91,6 +90,25 @@ export async function buildMinimalGuest(options: MinimalGuestOptions): Promise<G
   } finally {
     await rm(work, { recursive: true, force: true });
   }
+}
+
+/** Refuses to put an image where something else is: what is replaced is gone. */
+async function demandPlace(output: string, replace: boolean): Promise<void> {
+  if ((await lstat(output).catch(() => undefined)) === undefined) return;
+  if (!replace) {
+    throw new GuestError('GUEST_BUILD_FAILED', `Cannot build a guest in "${output}": it is there already`, {
+      hint: 'Add --replace to put a new one in its place',
+    });
+  }
+  const names = await readdir(output).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOTDIR') return [basename(output)];
+    throw error;
+  });
+  const foreign = names.find((name) => !IMAGE_FILES.includes(name));
+  if (foreign === undefined) return;
+  throw new GuestError('GUEST_BUILD_FAILED', `Cannot replace "${output}": "${foreign}" is of no guest image`, {
+    hint: 'Name another folder with --output',
+  });
 }
 
 /** What builders of the same image have left that were killed. */
