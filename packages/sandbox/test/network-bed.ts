@@ -20,9 +20,13 @@ export const OUTSIDE = '192.0.2.2';
 /** Where clouds tell about the machine. */
 export const METADATA = '169.254.169.254';
 
-/** A network namespace that lasts as long as this process, with a `/run` of its own. */
+/**
+ * A network namespace that lasts as long as this process, with a `/run` of its own. That covers one where `ip netns` had
+ * been at work, as it does on a machine where somebody used that.
+ */
 export async function openNamespace(): Promise<ChildProcess> {
-  const script = 'mount -t tmpfs tmpfs /run && ip link set lo up && echo && exec cat';
+  const used = 'mount -t tmpfs tmpfs /run && mkdir /run/netns && mount --bind /run/netns /run/netns';
+  const script = `${used} && mount -t tmpfs tmpfs /run && ip link set lo up && echo && exec cat`;
   const holder = spawn('unshare', ['--net', '--mount', '--propagation', 'private', 'sh', '-c', script]);
   await once(holder.stdout, 'data');
   return holder;

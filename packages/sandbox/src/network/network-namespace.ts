@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasErrno } from '../file-errors.ts';
 import { demand } from './network-command.ts';
@@ -71,8 +71,26 @@ async function makeFolder(): Promise<void> {
   await demand(`prepare "${FOLDER}"`, ['mount', '--make-shared', FOLDER]);
 }
 
-/** Fifth field of proc_pid_mountinfo(5). Our names hold nothing that is escaped there. */
+/**
+ * Whether what one sees at that path is a mount of its own. A list of mounts alone cannot tell: it also names those that
+ * something mounted later has covered, as a new `/run` covers a `/run/netns`. So it is the mount of the opened file that
+ * is looked up: proc_pid_fdinfo(5), first and fifth field of proc_pid_mountinfo(5). Our names hold nothing that is escaped
+ * there.
+ */
 async function isMounted(path: string): Promise<boolean> {
-  const mounts = await readFile('/proc/self/mountinfo', 'utf8');
-  return mounts.split('\n').some((line) => line.split(' ')[4] === path);
+  let file: FileHandle;
+  try {
+    file = await open(path);
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return false;
+    throw error;
+  }
+  await using _ = file;
+  const [about, mounts] = await Promise.all([
+    readFile(`/proc/self/fdinfo/${file.fd}`, 'utf8'),
+    readFile('/proc/self/mountinfo', 'utf8'),
+  ]);
+  const id = /^mnt_id:\s*(\d+)$/m.exec(about)?.[1];
+  const mount = mounts.split('\n').find((line) => line.split(' ', 1)[0] === id);
+  return mount?.split(' ')[4] === path;
 }
