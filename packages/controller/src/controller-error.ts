@@ -19,7 +19,9 @@ const KINDS = {
   DEPLOYMENT_TOO_LARGE: 'usage',
   /** What is stored cannot be read. */
   DEPLOYMENT_UNREADABLE: 'failed',
+  /** There is no deployment of that name. */
   DEPLOYMENT_NOT_FOUND: 'not-found',
+  /** The deployment has no such revision. */
   DEPLOYMENT_REVISION_NOT_FOUND: 'not-found',
   /** Others changed it again and again meanwhile. */
   DEPLOYMENT_CONFLICT: 'failed',

@@ -1,5 +1,5 @@
 export { connectWith } from './connect-with.ts';
-export { createFeeds, type Feeds, type LogPlace } from './feeds.ts';
+export { countPieces, createFeeds, type Feeds, type LogOptions, type LogPlace } from './feeds.ts';
 export { type LocalAssignment, localEnvironment, readLocalEnvironment } from './local-environment.ts';
 export { type LogFunction, type Logger, silentLogger } from './logger.ts';
 export { type EndpointHandler, MicroService, type MicroServiceOptions, type Reply } from './micro-service.ts';

@@ -19,6 +19,7 @@ const KINDS = {
   NEXLET_ENVIRONMENT_INVALID: 'usage',
   /** A trigger whose subject or name cannot be one, or whose workload may not subscribe to it. */
   NEXLET_TRIGGER_INVALID: 'usage',
+  /** A trigger that the NATS server denies to the workload. */
   NEXLET_TRIGGER_REFUSED: 'refused',
   /** A start request whose `run_request` is not JSON. */
   NEXLET_REQUEST_INVALID: 'usage',

@@ -1,16 +1,21 @@
+import { setImmediate as immediately } from 'node:timers/promises';
 import type { MsgHdrs, NatsConnection } from '@nats-io/nats-core';
 import type { Logger } from './logger.ts';
 import { NexletError } from './nexlet-error.ts';
 
 /** How much may wait for the server, in bytes. */
 const CAPACITY = 16 * 1024 * 1024;
+/** How much is sent before the server has confirmed it, in bytes; a single larger message goes alone. */
+const BATCH = 256 * 1024;
 /** What a message takes beside its payload, about, in bytes. */
 const OVERHEAD = 200;
 
-interface Outgoing {
+export interface Outgoing {
   readonly subject: string;
   readonly data: Uint8Array;
-  readonly headers: MsgHdrs | undefined;
+  readonly headers?: MsgHdrs | undefined;
+  /** Called when the server has the message and all that came before it, a turn of the event loop before more is sent. */
+  readonly onConfirmed?: (() => void) | undefined;
 }
 
 interface Waiter {
@@ -22,7 +27,10 @@ interface Waiter {
 /**
  * Publishes messages and keeps each until the server has confirmed it. The NATS client drops what was published while it
  * had no server: here it is published again, in its order, on the same connection when that is back or on the next one.
- * A message whose confirmation was lost is published twice.
+ *
+ * What waits is sent as a batch, of which the server then confirms by the answer to a ping that it has read it; the next
+ * one follows when that is known, and written down by whoever wants to. So whatever ends, the connection or this process,
+ * one batch is all that may be published twice.
  */
 export class Outbox {
   readonly #logger: Logger;
@@ -30,8 +38,8 @@ export class Outbox {
   readonly #pending: Outgoing[] = [];
   readonly #waiters = new Set<Waiter>();
   #nc: NatsConnection | undefined;
-  /** Whether everything pending was given to the connection, which may have lost it since. */
-  #sending = false;
+  /** Who sends batches at present, one after the other; undefined while nobody does. */
+  #sender: symbol | undefined;
   #bytes = 0;
   #confirmed = 0;
   #refused = 0;
@@ -42,16 +50,21 @@ export class Outbox {
     this.#capacity = capacity;
   }
 
+  /** The connection of the last {@link attach}. */
+  get connection(): NatsConnection | undefined {
+    return this.#nc;
+  }
+
   /** Publishes over this connection from now on, beginning with what is not confirmed yet. */
   attach(nc: NatsConnection): void {
     this.#nc = nc;
-    void this.#confirm(nc);
+    void this.#deliver(nc);
   }
 
-  /** False when the message is not taken: too much waits for the server already, or the outbox has ended. */
-  publish(subject: string, data: Uint8Array, headers?: MsgHdrs): boolean {
+  /** Takes all of the messages or none: false when too much waits for the server already, or the outbox has ended. */
+  publish(...messages: readonly Outgoing[]): boolean {
     if (this.#ended) return false;
-    const size = data.length + OVERHEAD;
+    const size = sizeOf(messages);
     if (this.#bytes > 0 && this.#bytes + size > this.#capacity) {
       this.#refused++;
       if (this.#refused === 1)
@@ -59,10 +72,8 @@ export class Outbox {
       return false;
     }
     this.#bytes += size;
-    const message = { subject, data, headers };
-    this.#pending.push(message);
-    if (this.#nc !== undefined && this.#pending.length === 1) void this.#confirm(this.#nc);
-    else if (this.#nc !== undefined && this.#sending) this.#send(this.#nc, message);
+    this.#pending.push(...messages);
+    if (this.#nc !== undefined && this.#sender === undefined) void this.#deliver(this.#nc);
     return true;
   }
 
@@ -86,6 +97,32 @@ export class Outbox {
     this.#waiters.clear();
   }
 
+  /** Sends batch after batch until nothing is pending, or another connection takes over. */
+  async #deliver(nc: NatsConnection): Promise<void> {
+    const self = Symbol('sender');
+    const isCurrent = () => this.#sender === self && !this.#ended;
+    this.#sender = self;
+    while (isCurrent() && this.#pending.length > 0 && !nc.isClosed()) {
+      // What is published in the same moment goes along.
+      await immediately();
+      if (!isCurrent()) return;
+      const batch = this.#nextBatch();
+      for (const message of batch) this.#send(nc, message);
+      if (await answersPing(nc)) {
+        if (isCurrent()) this.#release(batch);
+        continue;
+      }
+      while (!(await answersPing(nc))) if (nc.isClosed() || !isCurrent()) break;
+    }
+    if (this.#sender === self) this.#sender = undefined;
+  }
+
+  #nextBatch(): readonly Outgoing[] {
+    let bytes = 0;
+    const end = this.#pending.findIndex((message, index) => (bytes += sizeOf([message])) > BATCH && index > 0);
+    return this.#pending.slice(0, end === -1 ? undefined : end);
+  }
+
   #send(nc: NatsConnection, { subject, data, headers }: Outgoing): void {
     try {
       nc.publish(subject, data, headers === undefined ? {} : { headers });
@@ -96,37 +133,26 @@ export class Outbox {
     }
   }
 
-  /** Gives all that is pending to the connection, then has the server confirm it, until there is nothing left. */
-  async #confirm(nc: NatsConnection): Promise<void> {
-    const isCurrent = () => this.#nc === nc && !this.#ended;
-    this.#sending = false;
-    while (isCurrent() && this.#pending.length > 0) {
-      if (!this.#sending) for (const message of this.#pending) this.#send(nc, message);
-      this.#sending = true;
-      const count = this.#pending.length;
-      if (await answersPing(nc)) {
-        if (isCurrent()) this.#release(count);
-        continue;
-      }
-      if (!isCurrent()) return;
-      this.#sending = false;
-      while (!(await answersPing(nc))) if (nc.isClosed() || !isCurrent()) return;
-    }
-  }
-
-  #release(count: number): void {
-    for (const { data } of this.#pending.splice(0, count)) this.#bytes -= data.length + OVERHEAD;
-    this.#confirmed += count;
+  /** Lets go of a batch that the server has. */
+  #release(batch: readonly Outgoing[]): void {
+    this.#pending.splice(0, batch.length);
+    this.#bytes -= sizeOf(batch);
+    this.#confirmed += batch.length;
     if (this.#refused > 0) {
       this.#logger.warn({ messages: this.#refused }, 'the NATS server takes messages again; some were dropped');
       this.#refused = 0;
     }
+    for (const { onConfirmed } of batch) onConfirmed?.();
     for (const waiter of this.#waiters) {
       if (waiter.upTo > this.#confirmed) continue;
       this.#waiters.delete(waiter);
       waiter.done.resolve();
     }
   }
+}
+
+function sizeOf(messages: readonly Outgoing[]): number {
+  return messages.reduce((bytes, { data }) => bytes + data.length + OVERHEAD, 0);
 }
 
 /**

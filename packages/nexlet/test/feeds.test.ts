@@ -4,6 +4,7 @@ import type { Msg, NatsConnection } from '@nats-io/nats-core';
 import { startNatsServer, type TestNatsServer, waitFor } from '@nex-nix/test-kit';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connectWith, createFeeds } from '../src/index.ts';
+import { feedsThrough } from '../src/feeds.ts';
 import { silentLogger } from '../src/logger.ts';
 import { Outbox } from '../src/outbox.ts';
 
@@ -26,6 +27,9 @@ async function listen(nc: NatsConnection, subject: string): Promise<Msg[]> {
   await nc.flush();
   return heard;
 }
+
+/** A message as an outbox takes it. */
+const line = (text: string) => ({ subject: 'lines', data: Buffer.from(text) });
 
 async function makeLogStream(nc: NatsConnection): Promise<void> {
   const stream = {
@@ -111,9 +115,9 @@ describe('feeds', () => {
     const feeds = createFeeds(nc);
     const long = 'x'.repeat(40_000);
     const lines = (run: string) => {
-      feeds.log('default', 'w1', 'stdout', 'one', { run, position: 4 });
-      feeds.log('default', 'w1', 'stdout', long, { run, position: 40_005 });
-      feeds.log('default', 'w1', 'stderr', 'two', { run, position: 4 });
+      feeds.log('default', 'w1', 'stdout', 'one', { place: { run, position: 4 } });
+      feeds.log('default', 'w1', 'stdout', long, { place: { run, position: 40_005 } });
+      feeds.log('default', 'w1', 'stderr', 'two', { place: { run, position: 4 } });
     };
     lines('run-1');
     lines('run-1');
@@ -129,17 +133,74 @@ describe('feeds', () => {
     expect(texts).toEqual([...once, ...once, 'end']);
   });
 
+  it('send nothing more before what was confirmed could be written down', async () => {
+    await using nc = await connect();
+    const steps: string[] = [];
+    const { publish } = nc;
+    nc.publish = (subject, payload, options) => {
+      steps.push(`sent ${Buffer.from(payload ?? '').toString()}`);
+      publish.call(nc, subject, payload, options);
+    };
+    const feeds = createFeeds(nc);
+    const log = (text: string, then?: () => void) =>
+      feeds.log('default', 'w1', 'stdout', text, {
+        onConfirmed: () => {
+          queueMicrotask(() => steps.push(`noted ${text}`));
+          then?.();
+        },
+      });
+    const third = Promise.withResolvers<void>();
+    log('one', () => log('three', third.resolve));
+    log('two');
+    await feeds.flushed();
+    await third.promise;
+    await feeds.flushed();
+    expect(steps).toEqual(['sent one', 'sent two', 'noted one', 'noted two', 'sent three', 'noted three']);
+  });
+
+  it('send a limited amount before it is confirmed', async () => {
+    await using nc = await connect();
+    let sent = 0;
+    let most = 0;
+    const { publish } = nc;
+    nc.publish = (subject, payload, options) => {
+      most = Math.max(most, ++sent);
+      publish.call(nc, subject, payload, options);
+    };
+    const feeds = createFeeds(nc);
+    const confirmed = { onConfirmed: () => void sent-- };
+    for (let count = 0; count < 100; count++) feeds.log('default', 'w1', 'stdout', Buffer.alloc(30_000), confirmed);
+    await feeds.flushed();
+    expect({ sent, most }).toEqual({ sent: 0, most: 8 });
+  });
+
+  it('take a line in pieces as a whole or not at all, and go on behind pieces that are out', async () => {
+    await using listener = await connect();
+    const heard = await listen(listener, '$NEX.FEED.default.logs.w1.>');
+    await using nc = await connect();
+    const outbox = new Outbox({ logger: silentLogger, capacity: 50_000 });
+    const feeds = feedsThrough(outbox, () => 'a1');
+    const long = `${'x'.repeat(32_768)}rest`;
+    expect(feeds.log('default', 'w1', 'stdout', long, { piecesOut: 1 })).toBe(true);
+    expect(feeds.log('default', 'w1', 'stdout', long)).toBe(true);
+    expect(feeds.log('default', 'w1', 'stdout', long)).toBe(false);
+    outbox.attach(nc);
+    await outbox.flushed();
+    await listener.flush();
+    expect(heard.map((msg) => msg.data.length)).toEqual([4, 32_768, 4]);
+  });
+
   it('go on over the next connection when the one they had is closed', async () => {
     await using listener = await connect();
     const heard = await listen(listener, 'lines');
     const outbox = new Outbox({ logger: silentLogger });
-    outbox.publish('lines', Buffer.from('before the first'));
+    outbox.publish(line('before the first'));
     const first = await connect();
     outbox.attach(first);
     await outbox.flushed();
     await first.close();
-    outbox.publish('lines', Buffer.from('between'));
-    outbox.publish('lines', Buffer.from('the two'));
+    outbox.publish(line('between'));
+    outbox.publish(line('the two'));
     const flushed = outbox.flushed();
     await using second = await connect();
     outbox.attach(second);
@@ -150,12 +211,12 @@ describe('feeds', () => {
 
   it('take no more than their capacity without a server, and say so', async () => {
     const outbox = new Outbox({ logger: silentLogger, capacity: 1_000 });
-    const payload = Buffer.alloc(100);
-    expect([1, 2, 3, 4].map(() => outbox.publish('lines', payload))).toEqual([true, true, true, false]);
+    const payload = line('x'.repeat(100));
+    expect([1, 2, 3, 4].map(() => outbox.publish(payload))).toEqual([true, true, true, false]);
     await using nc = await connect();
     outbox.attach(nc);
     await outbox.flushed();
-    expect(outbox.publish('lines', payload)).toBe(true);
+    expect(outbox.publish(payload)).toBe(true);
   });
 
   it('do not promise what a closed connection cannot keep', async () => {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { OciRuntime, type Runtime } from '@nex-nix/sandbox';
 import { describeWith, type RunningProcess, waitFor } from '@nex-nix/test-kit';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { readLogBookmark } from '../src/workload/log-bookmark.ts';
 import {
   Feed,
   leftovers,
@@ -59,8 +60,8 @@ describeWith(TOOLS, 'workloads that outlive their node', () => {
   };
 
   const savedLines = async (id: string): Promise<number> => {
-    const text = await readFile(join(stateDir, 'workloads', `${id}.json`), 'utf8');
-    return (JSON.parse(text) as { logPosition?: { stdout: number } }).logPosition?.stdout ?? 0;
+    const bookmark = await readLogBookmark(join(stateDir, 'workloads', `${id}.bookmark`));
+    return bookmark?.position.stdout ?? 0;
   };
 
   const expectEveryLine = (id: string) => {

@@ -44,6 +44,8 @@ async function addStream(manager: JetStreamManager, [size, ...smaller]: readonly
       storage: StorageType.File,
       max_age: nanos(WEEK_MS),
       max_bytes: size,
+      // Nexlets that were killed ask which line of a workload was the last one.
+      allow_direct: true,
     });
   } catch (error) {
     const isFull = error instanceof JetStreamApiError && error.code === INSUFFICIENT_STORAGE;

@@ -77,6 +77,9 @@ describe('a node with a signing key', () => {
       '$NEX.FEED.default.metrics.w',
       '$NEX.FEED.default.events.WORKLOADSTARTED',
       '$NEX.FEED.agent1.events.INGRESS',
+      '$JS.API.STREAM.INFO.NEX_FEED',
+      '$JS.API.DIRECT.GET.NEX_FEED.$NEX.FEED.default.logs.w.stdout',
+      '$JS.API.DIRECT.GET.NEX_FEED.$NEX.FEED.default.logs.w.stderr',
     ];
     const noPublish = [
       `${own}.HEARTBEAT.agent2`,
@@ -87,6 +90,9 @@ describe('a node with a signing key', () => {
       '$NEX.SVC.default.control.AUCTION',
       '$NEX.FEED.default.other.w',
       '$JS.API.STREAM.LIST',
+      '$JS.API.STREAM.MSG.GET.NEX_FEED',
+      '$JS.API.DIRECT.GET.NEX_FEED',
+      '$JS.API.DIRECT.GET.NEX_FEED.$NEX.FEED.default.events.WORKLOADSTARTED',
       'somewhere.else',
     ];
     expect(await denied(nc, 'publish', [...publish, ...noPublish])).toEqual(noPublish);

@@ -43,6 +43,7 @@ export {
   type FollowLogsOptions,
   type LogEntry,
 } from './feeds/live-feeds.ts';
+export { LAST_LOGS_SUBJECTS, LastLogs, type LastLogsOptions } from './feeds/last-log.ts';
 export { gather, type Gathered, type GatherOptions, requestOne } from './wire/gather.ts';
 export { formatGoDuration, GO_ZERO_TIME, parseGoDuration, parseGoTime } from './wire/go-time.ts';
 export { newId } from './wire/ids.ts';

@@ -21,7 +21,9 @@ const KINDS = {
   NEX_NO_BIDS: 'not-found',
   /** Somebody listens but does not answer in time. */
   NEX_NO_ANSWER: 'unreachable',
+  /** No node of that id answers. */
   NEX_NODE_NOT_FOUND: 'not-found',
+  /** No node has that workload. */
   NEX_WORKLOAD_NOT_FOUND: 'not-found',
   /** The same id runs in several namespaces. */
   NEX_WORKLOAD_AMBIGUOUS: 'usage',
@@ -29,11 +31,15 @@ const KINDS = {
   NEX_PERMISSION: 'refused',
   /** The NATS connection is closed. */
   NEX_CONNECTION_CLOSED: 'unreachable',
-  /** Error replies of a node or nexlet, by what they mean. */
+  /** The reply of a node or nexlet says that the request makes no sense. */
   NEX_PEER_BAD_REQUEST: 'usage',
+  /** The reply of a node or nexlet says that it may not or will not. */
   NEX_PEER_REFUSED: 'refused',
+  /** The reply of a node or nexlet says that there is no such thing. */
   NEX_PEER_NOT_FOUND: 'not-found',
+  /** The reply of a node says that a nexlet does not answer. */
   NEX_PEER_UNREACHABLE: 'unreachable',
+  /** The reply of a node or nexlet says that it failed. */
   NEX_PEER_FAILED: 'failed',
 } as const satisfies Record<string, ErrorKind>;
 

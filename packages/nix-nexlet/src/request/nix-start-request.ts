@@ -81,15 +81,27 @@ export const NixStartRequest = Type.Object(
         description: 'Path of the program, relative to the store path; default: the only one in bin/',
       }),
     ),
-    argv: Type.Optional(Type.Array(Type.String())),
-    environment: Type.Optional(Type.Record(Type.String(), Type.String())),
-    encrypted_environment: Type.Optional(EncryptedEnvironment),
+    argv: Type.Optional(Type.Array(Type.String(), { description: 'Arguments of the program; default: none' })),
+    environment: Type.Optional(
+      Type.Record(Type.String(), Type.String(), {
+        description: 'Variables in clear, on the wire and in records; default: none',
+      }),
+    ),
+    encrypted_environment: Type.Optional(
+      Type.With(EncryptedEnvironment, {
+        description: 'Variables sealed to the key in the bid; stronger than those in clear',
+      }),
+    ),
     sandbox: Type.Optional(
       Type.Union([Type.Literal('oci'), Type.Literal('microvm')], {
         description: "Container or virtual machine; default: the node's",
       }),
     ),
-    network: Type.Optional(Type.Union([Type.Literal('bridge'), Type.Literal('host'), Type.Literal('none')])),
+    network: Type.Optional(
+      Type.Union([Type.Literal('bridge'), Type.Literal('host'), Type.Literal('none')], {
+        description: "An address of its own, the machine's network, or none; default: the node's",
+      }),
+    ),
     expose_ports: Type.Optional(
       Type.Array(Port('TCP port that it listens on'), {
         maxItems: 64,
@@ -100,35 +112,45 @@ export const NixStartRequest = Type.Object(
     resources: Type.Optional(
       Type.Object(
         {
-          memory: Type.Optional(Size('For example 256MiB')),
-          cpus: Type.Optional(Type.Number({ minimum: 0.01, description: 'Processor time per wall time' })),
-          pids: Type.Optional(Type.Integer({ minimum: 1 })),
-          tmp: Type.Optional(Size('Size of /tmp, for example 64MiB')),
+          memory: Type.Optional(Size("For example 256MiB; default: the node's, 256MiB")),
+          cpus: Type.Optional(
+            Type.Number({ minimum: 0.01, description: "Processor time per wall time; default: the node's, no limit" }),
+          ),
+          pids: Type.Optional(
+            Type.Integer({ minimum: 1, description: "Processes and threads; default: the node's, 256" }),
+          ),
+          tmp: Type.Optional(Size("Size of /tmp, which counts as memory; default: the node's, 64MiB")),
           log_rate: Type.Optional(
             Size('What each output stream may have a second; a program that prints faster waits; default 1MiB'),
           ),
         },
-        closed,
+        { ...closed, description: 'What it may use' },
       ),
     ),
-    restart: Type.Optional(Restart),
+    restart: Type.Optional(Type.With(Restart, { description: 'When a program that ended is started again' })),
     stop: Type.Optional(
       Type.Object(
         {
-          signal: Type.Optional(Type.String({ pattern: '^SIG[A-Z0-9]+$' })),
-          grace: Type.Optional(Duration('Time until SIGKILL, for example 10s')),
+          signal: Type.Optional(
+            Type.String({ pattern: '^SIG[A-Z0-9]+$', description: 'Tells it to end; default SIGTERM' }),
+          ),
+          grace: Type.Optional(Duration('Time until SIGKILL; default 10s')),
         },
-        closed,
+        { ...closed, description: 'How it is told to end' },
       ),
     ),
-    health: Type.Optional(Health),
+    health: Type.Optional(
+      Type.With(Health, {
+        description: 'One check of nats, tcp, http and exec, and its times; services only; default: none',
+      }),
+    ),
     triggers: Type.Optional(
       Type.Array(Type.String({ minLength: 1 }), {
         maxItems: 64,
         description: 'Subjects of which each message runs it once; lifecycle function only',
       }),
     ),
-    function: Type.Optional(Function),
+    function: Type.Optional(Type.With(Function, { description: 'How a function is invoked; lifecycle function only' })),
   },
   closed,
 );

@@ -7,15 +7,20 @@ import { type Health, watchHealth } from '../health/health-watch.ts';
 import type { Probe } from '../health/probe.ts';
 import type { WorkloadPlan } from '../request/workload-plan.ts';
 import { Delivery } from './delivery.ts';
-import { askedEarly, followLogs, START_OF_LOGS } from './follow-logs.ts';
+import { askedEarly, followLogs, type LogSink, type Published, START_OF_LOGS } from './follow-logs.ts';
 import { endOf, exitOf, type WorkloadEnd } from './workload-end.ts';
-import type { WorkloadRecord } from './workload-record.ts';
+import type { WorkloadRecord, WorkloadRecords } from './workload-record.ts';
 
 /** What does not end although its health says so is told again, in milliseconds. */
 const STOP_AGAIN_MS = 10_000;
 
 /** How long the last lines of a run wait for the NATS server before the next run begins without them, in milliseconds. */
 const LINES_PATIENCE_MS = 10_000;
+
+const NOT_WRITTEN =
+  'how far the logs of a workload are published cannot be written down: after a kill they may come twice';
+
+const STREAMS = ['stdout', 'stderr'] as const;
 
 /** What of a workload's record is about its present run. */
 export type RunRecord = Pick<WorkloadRecord, 'sandbox' | 'began' | 'logPosition' | 'up'>;
@@ -25,6 +30,7 @@ export interface RunParts {
   readonly request: StartWorkloadRequest;
   readonly plan: WorkloadPlan;
   readonly feeds: Feeds;
+  readonly records: WorkloadRecords;
   readonly logger: Logger;
   /** How its health is checked; undefined when it is not. */
   readonly openProbe: (() => Probe) | undefined;
@@ -59,6 +65,8 @@ export class Run {
   #upSince: Date | undefined;
   #health: Health | undefined;
   #alive = false;
+  /** Whether an earlier process began it, and may have published more than it wrote down. */
+  readonly #isFormer: boolean;
   #wanted = false;
   #released = false;
   /** Why its node ends it. */
@@ -69,6 +77,7 @@ export class Run {
     this.#sandbox = sandbox;
     this.#parts = parts;
     this.#delivery = new Delivery(parts.feeds);
+    this.#isFormer = former !== undefined;
     if (former !== undefined) {
       this.#logPosition = former.logPosition;
       if (wasUp(former)) this.#upSince = new Date(former.began);
@@ -156,6 +165,7 @@ export class Run {
     await this.#attempt('what is left of its sandbox cannot be removed', async () => {
       try {
         await this.#sandbox.remove();
+        await this.#parts.records.removeBookmark(this.#parts.id);
       } finally {
         await this.#sandbox[Symbol.asyncDispose]();
       }
@@ -166,6 +176,8 @@ export class Run {
     // The caller is to know of it before anybody is told.
     await Promise.resolve();
     if (this.#parts.openProbe === undefined) this.#nowUp();
+    this.#logPosition ??= START_OF_LOGS;
+    const saved = this.#parts.save();
     const health = this.#watchHealth(began);
     const logs = this.#publishLogs();
     const end = await this.#untilExit();
@@ -175,6 +187,7 @@ export class Run {
     const timer =
       end && this.#parts.isFollowed(end, this.#upSince) && setTimeout(() => this.hurry(), LINES_PATIENCE_MS);
     await logs;
+    await saved;
     if (timer) clearTimeout(timer);
     // Removing it is left to whoever adopts it, as are the last lines and the news of its end.
     return this.#released ? undefined : end;
@@ -232,22 +245,45 @@ export class Run {
   }
 
   async #publishLogs(): Promise<void> {
-    const { feeds, request, id, save } = this.#parts;
-    await this.#attempt('its logs cannot be read on', () =>
-      followLogs(this.#entries, this.#logPosition ?? START_OF_LOGS, {
-        publish: ({ stream, line, lost, position }) => {
+    const { feeds, request, id, records, logger } = this.#parts;
+    const run = this.#sandbox.record.instance;
+    await this.#attempt('its logs cannot be read on', async () => {
+      using bookmark = records.bookmark(id, run);
+      let failed = false;
+      const sink: LogSink = {
+        publish: ({ stream, line, lost, position }, options) => {
           // The notice of a loss is not at the place of any line.
-          const place =
-            lost === undefined ? { run: this.#sandbox.record.instance, position: position[stream] } : undefined;
-          return feeds.log(request.namespace, id, stream, line, place);
+          const place = lost === undefined ? { run, position: position[stream] } : undefined;
+          return feeds.log(request.namespace, id, stream, line, { ...options, place });
         },
         delivered: () => this.#delivery.delivered(),
-        save: async (position) => {
+        save: (position) => {
           this.#logPosition = position;
-          await save();
+          try {
+            bookmark.write(position);
+          } catch (error) {
+            // Once: the next batch is some milliseconds away.
+            if (!failed) logger.error({ workload: id, err: error }, NOT_WRITTEN);
+            failed = true;
+          }
         },
-      }),
-    );
+      };
+      await followLogs(this.#entries, sink, this.#isFormer ? await this.#published(run) : {});
+    });
+  }
+
+  /** What the stream of feeds says about it, which may be more than the last process had time to write down. */
+  async #published(run: string): Promise<Published> {
+    const { feeds, request, id, logger } = this.#parts;
+    const found: Published = {};
+    try {
+      for (const last of await Promise.all(STREAMS.map((stream) => feeds.lastLog(request.namespace, id, stream)))) {
+        if (last?.run === run) found[last.stream] = last;
+      }
+    } catch (error) {
+      logger.warn({ workload: id, err: error }, 'the stream NEX_FEED cannot be asked: log lines may come twice');
+    }
+    return found;
   }
 
   /** Does what the run can go on without. */

@@ -42,6 +42,30 @@ describe('WorkloadRecords', () => {
     expect(cases.map(wasUp)).toEqual([true, false, false]);
   });
 
+  it('takes the later of two positions, and the bookmark of no other run', async () => {
+    await using dir = await tempDir();
+    const records = await WorkloadRecords.open(dir.path);
+    await records.save({ ...OLD, logPosition: { stdout: 3, stderr: 9 } });
+    const foundAfter = async (run: string) => {
+      using bookmark = records.bookmark('w', run);
+      bookmark.write({ stdout: 7, stderr: 5 });
+      return (await records.all()).records[0]?.logPosition;
+    };
+    expect(await foundAfter('i')).toEqual({ stdout: 7, stderr: 9 });
+    expect(await foundAfter('other')).toEqual({ stdout: 3, stderr: 9 });
+    await records.remove('w');
+    expect(await readdir(dir.path)).toEqual([]);
+  });
+
+  it('clears away the bookmark of what has no record', async () => {
+    await using dir = await tempDir();
+    const records = await WorkloadRecords.open(dir.path);
+    using bookmark = records.bookmark('w', 'i');
+    bookmark.write({ stdout: 7, stderr: 5 });
+    expect(await records.all()).toEqual({ records: [], unreadable: [] });
+    expect(await readdir(dir.path)).toEqual([]);
+  });
+
   it.each([
     ['a count that is none', { ...OLD, restart: { history: { ...HISTORY, failures: 'many' }, last: LAST } }],
     ['no end of the last run', { ...OLD, restart: { history: HISTORY } }],

@@ -3,8 +3,12 @@ import { join } from 'node:path';
 import { StartWorkloadRequest } from '@nex-nix/protocol';
 import type { LogPosition, SandboxRecord } from '@nex-nix/sandbox';
 import { NixNexletError } from '../nix-nexlet-error.ts';
+import { type LogBookmark, LogBookmarkFile, readLogBookmark } from './log-bookmark.ts';
 import type { RestartHistory } from './restart-policy.ts';
 import type { WorkloadEnd } from './workload-end.ts';
+
+/** Ends the name of a bookmark; what is before it is the id. */
+const BOOKMARK = '.bookmark';
 
 /** What of earlier runs is kept. */
 export interface RestartRecord {
@@ -29,7 +33,10 @@ export interface WorkloadRecord {
   readonly sandbox?: SandboxRecord;
   /** When the program in it was started, ISO 8601; absent in records of earlier versions, and until it was. */
   readonly began?: string;
-  /** Log lines up to here were published. Absent until the program was seen to run. */
+  /**
+   * Log lines up to here were published, and later ones may have been: that is in a file of its own, see
+   * {@link LogBookmarkFile}. Absent until the program was seen to run.
+   */
   readonly logPosition?: LogPosition;
   /** Whether this run was announced; absent: when there is a position. */
   readonly up?: boolean;
@@ -66,6 +73,11 @@ export class WorkloadRecords {
     return new WorkloadRecords(dir);
   }
 
+  /** Where it is written down how far the lines of a run were published; it goes with the record. */
+  bookmark(id: string, run: string): LogBookmarkFile {
+    return new LogBookmarkFile(this.#bookmarkOf(id), run);
+  }
+
   /** One save of an id at a time. */
   async save(record: WorkloadRecord): Promise<void> {
     const file = this.#file(record.id);
@@ -75,27 +87,59 @@ export class WorkloadRecords {
 
   async remove(id: string): Promise<void> {
     await rm(this.#file(id), { force: true });
+    await this.removeBookmark(id);
+  }
+
+  async removeBookmark(id: string): Promise<void> {
+    await rm(this.#bookmarkOf(id), { force: true });
   }
 
   async all(): Promise<FoundRecords> {
     const records: WorkloadRecord[] = [];
     const unreadable: NixNexletError[] = [];
-    for (const name of (await readdir(this.#dir)).filter((entry) => entry.endsWith('.json')).sort()) {
-      const file = join(this.#dir, name);
+    for (const id of await this.#ids('.json')) {
+      const file = this.#file(id);
       try {
-        records.push(parseRecord(await readFile(file, 'utf8'), name.slice(0, -'.json'.length)));
+        records.push(withBookmark(parseRecord(await readFile(file, 'utf8'), id), await this.#readBookmark(id)));
       } catch (cause) {
         const aside = `${file}.unreadable`;
         await rename(file, aside);
         unreadable.push(unreadableError(file, { aside, cause }));
       }
     }
+    const known = new Set(records.map(({ id }) => id));
+    for (const id of await this.#ids(BOOKMARK)) if (!known.has(id)) await this.removeBookmark(id);
     return { records, unreadable };
+  }
+
+  async #ids(suffix: string): Promise<string[]> {
+    const names = await readdir(this.#dir);
+    return names
+      .filter((name) => name.endsWith(suffix))
+      .map((name) => name.slice(0, -suffix.length))
+      .sort();
+  }
+
+  async #readBookmark(id: string): Promise<LogBookmark | undefined> {
+    return readLogBookmark(this.#bookmarkOf(id));
+  }
+
+  #bookmarkOf(id: string): string {
+    return join(this.#dir, `${id}${BOOKMARK}`);
   }
 
   #file(id: string): string {
     return join(this.#dir, `${id}.json`);
   }
+}
+
+/** Both were true when they were written: the later one of each stream counts. */
+function withBookmark(record: WorkloadRecord, bookmark: LogBookmark | undefined): WorkloadRecord {
+  if (bookmark === undefined || bookmark.run !== record.sandbox?.instance) return record;
+  const { stdout, stderr } = bookmark.position;
+  const { logPosition = bookmark.position } = record;
+  const later = { stdout: Math.max(stdout, logPosition.stdout), stderr: Math.max(stderr, logPosition.stderr) };
+  return { ...record, logPosition: later };
 }
 
 /** Throws any error when `text` is no record of `id`. What the sandbox record holds is the runtime's business. */

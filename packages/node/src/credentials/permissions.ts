@@ -4,6 +4,7 @@ import {
   controlSubjects,
   feedSubjects,
   inboxPrefix,
+  LAST_LOGS_SUBJECTS,
   ProtocolError,
   subjectToken,
 } from '@nex-nix/protocol';
@@ -45,8 +46,9 @@ export function registrationPermissions({ nodeId, agentId }: { nodeId: string; a
 }
 
 /**
- * What a nexlet does. More than Go nodes grant: logs, metrics and events go out under the namespace of the workload, the
- * nexlet registers again to renew its credentials, and hears the heartbeats of its node to know that it is there.
+ * What a nexlet does. More than Go nodes grant: logs, metrics and events go out under the namespace of the workload, after
+ * a restart it asks which line was the last one, it registers again to renew its credentials, and hears the heartbeats of
+ * its node to know that it is there.
  */
 export function agentPermissions(who: { nodeId: string; agentId: string; nexus: string }): UserPermissions {
   const { nodeId, agentId, nexus } = who;
@@ -59,6 +61,7 @@ export function agentPermissions(who: { nodeId: string; agentId: string; nexus: 
         feedSubjects.logs(ANY, ANY, 'stderr'),
         feedSubjects.metrics(ANY, ANY),
         feedSubjects.events(ANY, ANY),
+        ...LAST_LOGS_SUBJECTS,
         INBOXES,
       ],
     },

@@ -6,9 +6,22 @@ import { workloadMetrics } from './workload-metrics.ts';
 /** States of a node, of which it is in one. */
 const STATES: readonly NodeContext['state'][] = ['starting', 'running', 'lameduck', 'stopping'];
 
+/** What a node knows of itself, without asking anybody. */
+export interface NodeFigures extends Pick<
+  NodeContext,
+  'id' | 'name' | 'nexus' | 'version' | 'state' | 'startTime' | 'counters'
+> {
+  readonly nexlets: readonly { readonly type: string; readonly health: string }[];
+}
+
 /** What a node knows of itself, its nexlets and their workloads, which it asks for. */
 export async function nodeMetrics(node: NodeContext): Promise<Metric[]> {
-  return [...ownMetrics(node), ...workloadMetrics(await listAll(node))];
+  const { id, name, nexus, version, state, startTime, counters, registry } = node;
+  const nexlets = registry
+    .all()
+    .map((agent) => ({ type: agent.request.register_type, health: registry.health(agent) }));
+  const own = ownMetrics({ id, name, nexus, version, state, startTime, counters, nexlets });
+  return [...own, ...workloadMetrics(await listAll(node))];
 }
 
 async function listAll(node: NodeContext): Promise<WorkloadSummary[]> {
@@ -16,15 +29,16 @@ async function listAll(node: NodeContext): Promise<WorkloadSummary[]> {
   return node.agents.list({ namespace: SYSTEM_NAMESPACE, filter: [] }, new AbortController().signal);
 }
 
-function ownMetrics(node: NodeContext): Metric[] {
-  const { id, name, nexus, version, registry, startTime, counters } = node;
+/** The metrics of a node but for those of its workloads. */
+export function ownMetrics(node: NodeFigures): Metric[] {
+  const { id, name, nexus, version, startTime, counters } = node;
   const counter = (metric: string, help: string, value: number): Metric => ({
     name: metric,
     help,
     type: 'counter',
     samples: [{ value }],
   });
-  const nexlets = Map.groupBy(registry.all(), (agent) => `${agent.request.register_type}\0${registry.health(agent)}`);
+  const nexlets = Map.groupBy(node.nexlets, ({ type, health }) => `${type}\0${health}`);
   return [
     {
       name: 'nex_node_info',
@@ -48,9 +62,9 @@ function ownMetrics(node: NodeContext): Metric[] {
       name: 'nex_nexlets',
       help: 'Nexlets of the node by workload type and health.',
       type: 'gauge',
-      samples: [...nexlets].map(([key, agents]) => {
+      samples: [...nexlets].map(([key, same]) => {
         const [type = '', health = ''] = key.split('\0');
-        return { labels: { type, health }, value: agents.length };
+        return { labels: { type, health }, value: same.length };
       }),
     },
     counter('nex_auctions_total', 'Auctions that the node heard of.', counters.auctions),

@@ -11,6 +11,7 @@ import {
   type StreamInfo,
 } from '@nats-io/jetstream';
 import { nanos, type NatsConnection } from '@nats-io/nats-core';
+import { connectionError } from '../wire/gather.ts';
 import { newId } from '../wire/ids.ts';
 
 /** The JetStream stream that keeps logs and events, where somebody has made it. */
@@ -49,6 +50,8 @@ export interface KeptMessages {
 
 /**
  * The stream of feeds, when there is one that keeps everything on `subject`. Undefined too where JetStream is off.
+ *
+ * @throws {ProtocolError} NEX_PERMISSION, NEX_CONNECTION_CLOSED
  */
 export async function findFeedStream(nc: NatsConnection, subject: string): Promise<FeedStream | undefined> {
   try {
@@ -61,7 +64,7 @@ export async function findFeedStream(nc: NatsConnection, subject: string): Promi
     if (error instanceof JetStreamApiError && error.code === JetStreamApiCodes.StreamNotFound) return undefined;
     // The client library has one error for "off" and "does not answer", and does not export its class.
     if (error instanceof Error && error.name === 'JetStreamNotEnabled') return undefined;
-    throw error;
+    throw connectionError(error, subject);
   }
 }
 

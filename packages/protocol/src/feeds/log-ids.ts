@@ -22,15 +22,22 @@ export function formatLogId({ run, stream, position, piece }: LogId): string {
   return `${run}.${stream}.${position}.${piece}`;
 }
 
+/** Undefined for what is no {@link formatLogId}. */
+export function parseLogId(text: string | undefined): LogId | undefined {
+  const [, run, stream, position, piece] = FORMAT.exec(text ?? '') ?? [];
+  if (run === undefined) return undefined;
+  return { run, stream: stream === 'stdout' ? 'stdout' : 'stderr', position: Number(position), piece: Number(piece) };
+}
+
 /** Finds what a node publishes again, since it was killed before it had written down how far it got. */
 export class LogRepetitions {
   readonly #last = new Map<string, { position: number; piece: number }>();
 
   /** Whether this piece of output, or a later one of its stream, was asked about before. Without a proper id: false. */
   isRepeated(id: string | undefined): boolean {
-    const [, run, stream, ...numbers] = FORMAT.exec(id ?? '') ?? [];
-    if (run === undefined) return false;
-    const [position = 0, piece = 0] = numbers.map(Number);
+    const parsed = parseLogId(id);
+    if (parsed === undefined) return false;
+    const { run, stream, position, piece } = parsed;
     const key = `${run}.${stream}`;
     const last = this.#last.get(key);
     if (last !== undefined && (position < last.position || (position === last.position && piece <= last.piece))) {

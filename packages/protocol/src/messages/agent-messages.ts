@@ -6,52 +6,53 @@ import { LifecycleSchema } from './shared-messages.ts';
 import { StartWorkloadRequestSchema } from './workload-messages.ts';
 
 const RegisterAgentRequestSchema = Type.Object({
-  description: Type.String(),
-  /** 0: as many as come. */
-  max_workloads: Type.Number(),
-  name: Type.String(),
-  /** Public curve key of the nexlet, `X…`. */
-  public_xkey: Type.String(),
-  /** The workload type it serves. */
-  register_type: Type.String(),
-  /** JSON text. */
-  start_request_schema: Type.String(),
-  version: Type.String(),
-  supported_lifecycles: Type.Optional(Type.Array(LifecycleSchema)),
+  description: Type.String({ description: 'What the nexlet is, for people' }),
+  max_workloads: Type.Number({ description: 'How many workloads it takes; 0: as many as come' }),
+  name: Type.String({ description: 'Name of the nexlet' }),
+  public_xkey: Type.String({ description: 'Public curve key of the nexlet, X…' }),
+  register_type: Type.String({ description: 'The workload type it serves' }),
+  start_request_schema: Type.String({ description: 'JSON text: the JSON Schema of what it takes as run_request' }),
+  version: Type.String({ description: 'Version of the nexlet' }),
+  supported_lifecycles: Type.Optional(Type.Array(LifecycleSchema, { description: 'Lifecycles that it runs' })),
 });
 export const RegisterAgentRequest = defineMessage('RegisterAgentRequest', RegisterAgentRequestSchema);
 export type RegisterAgentRequest = Static<typeof RegisterAgentRequestSchema>;
 
 const AgentStartWorkloadRequestSchema = Type.Object({
-  request: StartWorkloadRequestSchema,
-  workload_creds: NatsConnectionDataSchema,
+  request: Type.With(StartWorkloadRequestSchema, { description: 'What the client asked for' }),
+  workload_creds: Type.With(NatsConnectionDataSchema, { description: 'How the workload connects to NATS' }),
 });
 /** STARTWORKLOAD: what a node hands to a nexlet. */
 export const AgentStartWorkloadRequest = defineMessage('AgentStartWorkloadRequest', AgentStartWorkloadRequestSchema);
 export type AgentStartWorkloadRequest = Static<typeof AgentStartWorkloadRequestSchema>;
 
 const RegisterAgentResponseSchema = Type.Object({
-  connection_data: NatsConnectionDataSchema,
-  /** By workload id: what the nexlet should already be running. */
-  existing_state: Type.Record(Type.String(), AgentStartWorkloadRequestSchema),
-  message: Type.String(),
-  node_id: Type.String(),
-  success: Type.Boolean(),
-  /** Sent by nodes of this project only: the node will ask the nexlet what to bid (BID), and lets it serve that. */
-  asks_for_bids: Type.Optional(Type.Boolean()),
-  /**
-   * Sent by nodes of this project only. By workload id: credentials for jobs that have begun, should the nexlet still run
-   * them; it must not start them.
-   */
-  renewals: Type.Optional(Type.Record(Type.String(), NatsConnectionDataSchema)),
+  connection_data: Type.With(NatsConnectionDataSchema, { description: 'How the nexlet connects from now on' }),
+  existing_state: Type.Record(Type.String(), AgentStartWorkloadRequestSchema, {
+    description: 'By workload id: what the nexlet should already be running',
+  }),
+  message: Type.String({ description: 'Why not, when it was refused' }),
+  node_id: Type.String({ description: 'Id of the node' }),
+  success: Type.Boolean({ description: 'Whether the nexlet is registered' }),
+  asks_for_bids: Type.Optional(
+    Type.Boolean({
+      description:
+        'Sent by nodes of this project only: the node will ask the nexlet what to bid (BID), and lets it serve that',
+    }),
+  ),
+  renewals: Type.Optional(
+    Type.Record(Type.String(), NatsConnectionDataSchema, {
+      description:
+        'Sent by nodes of this project only. By workload id: credentials for jobs that have begun, should the nexlet still run them; it must not start them',
+    }),
+  ),
 });
 export const RegisterAgentResponse = defineMessage('RegisterAgentResponse', RegisterAgentResponseSchema);
 export type RegisterAgentResponse = Static<typeof RegisterAgentResponseSchema>;
 
 const AgentHeartbeatSchema = Type.Object({
-  /** Opaque on the wire. Nexlets of this project send JSON text, `{ register_type }`. */
-  data: Type.String(),
-  summary: AgentSummarySchema,
+  data: Type.String({ description: 'Opaque on the wire. Nexlets of this project send JSON text, { register_type }' }),
+  summary: Type.With(AgentSummarySchema, { description: 'How the nexlet is' }),
 });
 export const AgentHeartbeat = defineMessage('AgentHeartbeat', AgentHeartbeatSchema);
 export type AgentHeartbeat = Static<typeof AgentHeartbeatSchema>;
@@ -60,11 +61,11 @@ export type AgentHeartbeat = Static<typeof AgentHeartbeatSchema>;
 export const RegisterRemoteAgentRequest = defineMessage('RegisterRemoteAgentRequest', Type.Object({}));
 
 const RegisterRemoteAgentResponseSchema = Type.Object({
-  assigned_agent_id: Type.String(),
-  /** The id of the node to register with. */
-  respond_to: Type.String(),
-  /** What to register with; absent: the connection that asked. */
-  registration_creds: Type.Optional(NatsConnectionDataSchema),
+  assigned_agent_id: Type.String({ description: 'The id that the nexlet is to register under' }),
+  respond_to: Type.String({ description: 'The id of the node to register with' }),
+  registration_creds: Type.Optional(
+    Type.With(NatsConnectionDataSchema, { description: 'What to register with; absent: the connection that asked' }),
+  ),
 });
 export const RegisterRemoteAgentResponse = defineMessage(
   'RegisterRemoteAgentResponse',
@@ -73,18 +74,18 @@ export const RegisterRemoteAgentResponse = defineMessage(
 export type RegisterRemoteAgentResponse = Static<typeof RegisterRemoteAgentResponseSchema>;
 
 export const AgentIngressMessageSchema = Type.Object({
-  command: Type.Enum(['add', 'remove']),
-  /** `ip:port`; empty for `remove`. */
-  upstream: Type.String(),
-  workload_id: Type.String(),
+  command: Type.Enum(['add', 'remove'], {
+    description: 'Whether the workload is to be reached from now on, or no more',
+  }),
+  upstream: Type.String({ description: 'ip:port; empty for remove' }),
+  workload_id: Type.String({ description: 'Id of the workload' }),
 });
 /** Where a workload can be reached, for ingress proxies: `$NEX.FEED.<nexlet>.events.INGRESS`. */
 export const AgentIngressMessage = defineMessage('AgentIngressMessage', AgentIngressMessageSchema);
 export type AgentIngressMessage = Static<typeof AgentIngressMessageSchema>;
 
 const WorkloadLocationSchema = Type.Object({
-  /** The node whose nexlet has the workload. */
-  node_id: Type.String(),
+  node_id: Type.String({ description: 'The node whose nexlet has the workload' }),
 });
 /** PINGWORKLOAD: the answer of the nexlet that has the workload; the others are silent. */
 export const WorkloadLocation = defineMessage('WorkloadLocation', WorkloadLocationSchema);

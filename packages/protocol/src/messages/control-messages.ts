@@ -3,23 +3,27 @@ import { defineMessage } from '../wire/message.ts';
 import { TagMap } from './shared-messages.ts';
 
 /** PING: which tags a node must have to answer. Empty: every node answers. */
-export const NodePingRequest = defineMessage('NodePingRequest', Type.Object({ filter: TagMap }), ({ filter }) => ({
-  filter: Object.keys(filter).length === 0 ? null : filter,
-}));
+export const NodePingRequest = defineMessage(
+  'NodePingRequest',
+  Type.Object({
+    filter: Type.With(TagMap, { description: 'Tags that a node must have to answer; null: every node answers' }),
+  }),
+  ({ filter }) => ({
+    filter: Object.keys(filter).length === 0 ? null : filter,
+  }),
+);
 
 const NodeStateSchema = Type.Enum(['starting', 'running', 'lameduck', 'stopping', 'error']);
 export type NodeState = Static<typeof NodeStateSchema>;
 
 const NodePingResponseSchema = Type.Object({
-  agent_count: Type.Integer(),
-  node_id: Type.String(),
-  /** RFC 3339. */
-  start_time: Type.String(),
-  state: NodeStateSchema,
-  tags: TagMap,
-  version: Type.String(),
-  /** Public curve key of the node, `X…`. */
-  xkey: Type.String(),
+  agent_count: Type.Integer({ description: 'How many nexlets it has' }),
+  node_id: Type.String({ description: 'Id of the node' }),
+  start_time: Type.String({ description: 'RFC 3339' }),
+  state: Type.With(NodeStateSchema, { description: 'What it does' }),
+  tags: Type.With(TagMap, { description: 'Tags of the node' }),
+  version: Type.String({ description: 'Version of the node' }),
+  xkey: Type.String({ description: 'Public curve key of the node, X…' }),
 });
 export const NodePingResponse = defineMessage('NodePingResponse', NodePingResponseSchema);
 /** A node as it answers a ping. */
@@ -29,16 +33,13 @@ export type NodePing = Static<typeof NodePingResponseSchema>;
 export const PlacementTags = defineMessage('PlacementTags', TagMap);
 
 export const AgentSummarySchema = Type.Object({
-  name: Type.String(),
-  /** RFC 3339. */
-  start_time: Type.String(),
-  /** Free text; `running` is what makes a nexlet healthy. */
-  state: Type.String(),
-  /** Comma separated, e.g. `service,job`. */
-  supported_lifecycles: Type.String(),
-  type: Type.String(),
-  version: Type.String(),
-  workload_count: Type.Integer(),
+  name: Type.String({ description: 'Name of the nexlet' }),
+  start_time: Type.String({ description: 'RFC 3339' }),
+  state: Type.String({ description: 'Free text; running is what makes a nexlet healthy' }),
+  supported_lifecycles: Type.String({ description: 'Comma separated, e.g. service,job' }),
+  type: Type.String({ description: 'The workload type it serves' }),
+  version: Type.String({ description: 'Version of the nexlet' }),
+  workload_count: Type.Integer({ description: 'How many workloads it has' }),
 });
 export const AgentSummary = defineMessage('AgentSummary', AgentSummarySchema);
 export type AgentSummary = Static<typeof AgentSummarySchema>;
@@ -47,13 +48,13 @@ const AgentHealthSchema = Type.Enum(['healthy', 'shutting down', 'degraded', 'of
 export type AgentHealth = Static<typeof AgentHealthSchema>;
 
 const NodeAgentSummarySchema = Type.Object({
-  agent_health: AgentHealthSchema,
-  /** 🟢 healthy, 🟠 shutting down, 🟡 degraded, 🔴 offline, ⚪️ unknown. */
-  agent_health_stoplight: Type.String(),
-  agent_id: Type.String(),
-  /** RFC 3339; the zero time when there was none yet. */
-  agent_last_heartbeat_time: Type.String(),
-  agent_summary: AgentSummarySchema,
+  agent_health: Type.With(AgentHealthSchema, { description: 'How it is' }),
+  agent_health_stoplight: Type.String({
+    description: '🟢 healthy, 🟠 shutting down, 🟡 degraded, 🔴 offline, ⚪️ unknown',
+  }),
+  agent_id: Type.String({ description: 'Id of the nexlet' }),
+  agent_last_heartbeat_time: Type.String({ description: 'RFC 3339; the zero time when there was none yet' }),
+  agent_summary: Type.With(AgentSummarySchema, { description: 'What it says of itself' }),
 });
 export type NodeAgentSummary = Static<typeof NodeAgentSummarySchema>;
 
@@ -61,30 +62,34 @@ export type NodeAgentSummary = Static<typeof NodeAgentSummarySchema>;
 export const NodeInfoRequest = defineMessage('NodeInfoRequest', Type.Object({}));
 
 const NodeInfoResponseSchema = Type.Object({
-  node_id: Type.String(),
-  tags: TagMap,
-  /** A Go duration. */
-  uptime: Type.String(),
-  version: Type.String(),
-  xkey: Type.String(),
-  /** Absent when the node has no nexlets. */
-  node_agent_summaries: Type.Optional(Type.Array(NodeAgentSummarySchema)),
+  node_id: Type.String({ description: 'Id of the node' }),
+  tags: Type.With(TagMap, { description: 'Tags of the node' }),
+  uptime: Type.String({ description: 'A Go duration' }),
+  version: Type.String({ description: 'Version of the node' }),
+  xkey: Type.String({ description: 'Public curve key of the node, X…' }),
+  node_agent_summaries: Type.Optional(
+    Type.Array(NodeAgentSummarySchema, { description: 'Absent when the node has no nexlets' }),
+  ),
 });
 export const NodeInfoResponse = defineMessage('NodeInfoResponse', NodeInfoResponseSchema);
 /** A node and its nexlets. */
 export type NodeInfo = Static<typeof NodeInfoResponseSchema>;
 
 const LameduckRequestSchema = Type.Object({
-  /** A Go duration: how long until the node is gone. */
-  delay: Type.String(),
-  /** Tags that the node must have to obey. */
-  tag: Type.Optional(TagMap),
+  delay: Type.String({ description: 'A Go duration: how long until the node is gone' }),
+  tag: Type.Optional(Type.With(TagMap, { description: 'Tags that the node must have to obey' })),
 });
 export const LameduckRequest = defineMessage('LameduckRequest', LameduckRequestSchema);
 
-const LameduckResponseSchema = Type.Object({ message: Type.String(), success: Type.Boolean() });
+const LameduckResponseSchema = Type.Object({
+  message: Type.String({ description: 'Why not, or what happens' }),
+  success: Type.Boolean({ description: 'Whether it is one now' }),
+});
 export const LameduckResponse = defineMessage('LameduckResponse', LameduckResponseSchema);
 export type LameduckResponse = Static<typeof LameduckResponseSchema>;
 
 /** Heartbeat of a node: `<agent id> [<type>], …`. */
-export const NodeHeartbeat = defineMessage('NodeHeartbeat', Type.Object({ registrations: Type.String() }));
+export const NodeHeartbeat = defineMessage(
+  'NodeHeartbeat',
+  Type.Object({ registrations: Type.String({ description: 'Its nexlets: <nexlet id> [<type>], …' }) }),
+);

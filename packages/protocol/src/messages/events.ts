@@ -4,68 +4,100 @@ import { feedSubjects, type Token } from '../wire/subjects.ts';
 import { AgentIngressMessageSchema } from './agent-messages.ts';
 import { TagMap } from './shared-messages.ts';
 
+const Id = (description: string) => Type.String({ description });
+const Time = (description: string) => Type.String({ description: `RFC 3339: ${description}` });
+const Failure = (description: string) =>
+  Type.Optional(
+    Type.Object(
+      {
+        code: Type.String({ description: 'Exit code, name of a signal, or a word such as OUT_OF_MEMORY' }),
+        message: Type.String({ description: 'A sentence for people' }),
+      },
+      { description },
+    ),
+  );
+
 const Workload = {
-  id: Type.String(),
-  namespace: Type.String(),
-  workload_type: Type.String(),
-  metadata: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+  id: Id('The workload'),
+  namespace: Type.String({ description: 'Namespace of the workload' }),
+  workload_type: Type.String({ description: 'Type of the workload' }),
+  metadata: Type.Optional(
+    Type.Record(Type.String(), Type.Unknown(), { description: 'What its start request or its nexlet says of it' }),
+  ),
 };
 
 /** What is told of a run that ended while another one follows. */
 const Restart = {
   ...Workload,
-  /** Absent when it ended well. */
-  error: Type.Optional(Type.Object({ code: Type.String(), message: Type.String() })),
-  /** How often it was started again, the coming time included. */
-  restarts: Type.Integer(),
-  /** RFC 3339: when the next run is to begin. */
-  next_start: Type.String(),
+  error: Failure('Why the run ended; absent when it ended well'),
+  restarts: Type.Integer({ description: 'How often it was started again, the coming time included' }),
+  next_start: Time('when the next run is to begin'),
 };
 
 /**
- * The body of each event. The comment says what it is about, which is the third token of its subject.
+ * The body of each event. The first words of its description say what it is about: that is the third token of its subject.
  * Source: Nex 0.4, `models/events.go`, where not said otherwise.
  */
 const SCHEMAS = {
-  /** A node. */
-  NODESTARTED: Type.Object({
-    id: Type.String(),
-    name: Type.String(),
-    nexus: Type.String(),
-    tags: TagMap,
-    /** `io.synadia.nex.event.nexnode_started`. */
-    type: Type.String(),
+  NODESTARTED: Type.Object(
+    {
+      id: Id('The node'),
+      name: Type.String({ description: 'Name of the node' }),
+      nexus: Type.String({ description: 'Group of nodes that it belongs to' }),
+      tags: Type.With(TagMap, { description: 'Tags of the node' }),
+      type: Type.String({ description: 'io.synadia.nex.event.nexnode_started' }),
+    },
+    { description: 'A node: it has started' },
+  ),
+  NODESTOPPED: Type.Object({ id: Id('The node') }, { description: 'A node: it ends' }),
+  NODELAMEDUCKSET: Type.Object(
+    { id: Id('The node'), time: Time('when it ends') },
+    { description: 'A node: it takes no work any more' },
+  ),
+  AGENTSTARTED: Type.Object(
+    {
+      id: Id('The nexlet'),
+      name: Type.String({ description: 'Name of the nexlet' }),
+      register_type: Type.String({ description: 'Type of workloads that it runs' }),
+    },
+    { description: 'A node: a nexlet has registered that was not there. Go nodes never send it' },
+  ),
+  AGENTSTOPPED: Type.Object(
+    {
+      id: Id('The nexlet'),
+      name: Type.String({ description: 'Name of the nexlet' }),
+      reason: Type.String({ description: 'Why' }),
+      timestamp: Time('when'),
+    },
+    { description: 'A node: a nexlet is gone' },
+  ),
+  AGENTLAMEDUCKSET: Type.Object(
+    { success: Type.Boolean({ description: 'Whether the nexlet takes no work any more' }) },
+    { description: 'A node: one for each nexlet that was told of a lame duck. Go nodes never send it' },
+  ),
+  WORKLOADSTARTED: Type.Object(Workload, { description: 'A namespace: a workload runs. Sent at each restart too' }),
+  WORKLOADSTOPPED: Type.Object(
+    { ...Workload, error: Failure('Why; absent when it ended as it was meant to') },
+    { description: 'A namespace: a workload has ended, and is not started again' },
+  ),
+  WORKLOADRESTARTING: Type.Object(Restart, {
+    description: 'A namespace: one run of a workload has ended, another one follows. Not in Nex',
   }),
-  /** A node. */
-  NODESTOPPED: Type.Object({ id: Type.String() }),
-  /** A node. `time`: RFC 3339. */
-  NODELAMEDUCKSET: Type.Object({ id: Type.String(), time: Type.String() }),
-  /** A node. Go nodes never send it. */
-  AGENTSTARTED: Type.Object({ id: Type.String(), name: Type.String(), register_type: Type.String() }),
-  /** A node. `timestamp`: RFC 3339. */
-  AGENTSTOPPED: Type.Object({
-    id: Type.String(),
-    name: Type.String(),
-    reason: Type.String(),
-    timestamp: Type.String(),
+  WORKLOADCRASHLOOP: Type.Object(Restart, {
+    description:
+      'A namespace: beside the one before, from the third run in a row on that ended soon after its start. Not in Nex',
   }),
-  /** A node. Go nodes never send it. */
-  AGENTLAMEDUCKSET: Type.Object({ success: Type.Boolean() }),
-  /** A namespace. Sent at each restart too. */
-  WORKLOADSTARTED: Type.Object(Workload),
-  /** A namespace. `error` is absent when it ended as it was meant to. */
-  WORKLOADSTOPPED: Type.Object({
-    ...Workload,
-    error: Type.Optional(Type.Object({ code: Type.String(), message: Type.String() })),
+  WORKLOADTRIGGERED: Type.Object(
+    {
+      duration: Type.Number({ description: 'In milliseconds' }),
+      id: Id('The workload'),
+      namespace: Type.String({ description: 'Namespace of the workload' }),
+    },
+    { description: 'A namespace: a function was invoked. Go has no subject for it, thus never sends it' },
+  ),
+  INGRESS: Type.With(AgentIngressMessageSchema, {
+    description: 'A nexlet: where a workload can be reached, for ingress proxies',
   }),
-  /** A namespace. One run of a workload has ended, another one follows. Not in Nex. */
-  WORKLOADRESTARTING: Type.Object(Restart),
-  /** A namespace. Beside the one before, from the third run in a row on that ended soon after its start. Not in Nex. */
-  WORKLOADCRASHLOOP: Type.Object(Restart),
-  /** A namespace. Go has no subject for it, thus never sends it. `duration`: in milliseconds. */
-  WORKLOADTRIGGERED: Type.Object({ duration: Type.Number(), id: Type.String(), namespace: Type.String() }),
-  /** A nexlet. */
-  INGRESS: AgentIngressMessageSchema,
 } as const satisfies Record<string, TSchema>;
 
 export type EventName = keyof typeof SCHEMAS;

@@ -6,10 +6,10 @@ import { ProtocolError } from '../protocol-error.ts';
 /** An environment that only the owner of a curve key can read. Source: Nex 0.4, type `EncEnv`. */
 export const EncryptedEnvironment = Type.Object(
   {
-    /** Base64 of the sealed JSON object `{ NAME: value }`: `xkv1`, 24 bytes of nonce, NaCl box. */
-    base64_encrypted_env: Type.String(),
-    /** Public curve key of who sealed it, `X…`. */
-    encrypted_by: Type.String(),
+    base64_encrypted_env: Type.String({
+      description: 'Base64 of the sealed JSON object {NAME: value}: xkv1, 24 bytes of nonce, NaCl box',
+    }),
+    encrypted_by: Type.String({ description: 'Public curve key of who sealed it, X…' }),
   },
   { additionalProperties: false },
 );

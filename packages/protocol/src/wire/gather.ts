@@ -125,8 +125,10 @@ export async function requestOne(
 
 /** Gives an error of the NATS client a name of this package, where it has one. */
 export function connectionError(error: unknown, subject: string): unknown {
-  if (error instanceof errors.PermissionViolationError) {
-    const message = `Cannot use subject "${error.subject}": the NATS server denies ${error.operation} to this user`;
+  // Requests of the client library itself, as those to JetStream, wrap it.
+  const denial = error instanceof errors.RequestError ? error.cause : error;
+  if (denial instanceof errors.PermissionViolationError) {
+    const message = `Cannot use subject "${denial.subject}": the NATS server denies ${denial.operation} to this user`;
     return new ProtocolError('NEX_PERMISSION', message, {
       cause: error,
       hint: 'Use credentials that may, or ask who made these',
