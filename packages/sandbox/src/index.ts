@@ -3,6 +3,8 @@ export { OciRuntime } from './oci/oci-runtime.ts';
 export type { OciRuntimeOptions } from './oci/oci-runtime.ts';
 export { cniPluginFolders } from './network/network-options.ts';
 export { tryRuntime } from './trial.ts';
+export { endProcessesAt, lostTemporaryFolders, processesAt, temporaryFolder } from './temporary-folder.ts';
+export type { TemporaryFolder } from './temporary-folder.ts';
 export type { NetworkOptions } from './network/network-options.ts';
 export type { MicrovmEvent } from './microvm/microvm-event.ts';
 export type { MicrovmRuntimeOptions } from './microvm/microvm-options.ts';
@@ -16,6 +18,7 @@ export { WorkloadDisks } from './microvm/workload-disks.ts';
 export { SandboxError } from './sandbox-error.ts';
 export type { SandboxErrorCode } from './sandbox-error.ts';
 export type {
+  CleanOptions,
   ClosurePath,
   ExecResult,
   ExecSpec,

@@ -12,10 +12,26 @@ const RECORD = 'sandbox.json';
 const MAKING = '.making-';
 const REMOVING = '.removing-';
 
+/** The folders that a killed process had begun to make or to remove. */
+export async function halfFolders(stateDir: string): Promise<string[]> {
+  const names = await namesIn(stateDir);
+  return names
+    .filter((name) => name.startsWith(MAKING) || name.startsWith(REMOVING))
+    .map((name) => join(stateDir, name));
+}
+
 /** Removes the folders that a killed process had begun to make or to remove. */
 export async function removeHalfFolders(stateDir: string): Promise<void> {
-  for (const name of await readdir(stateDir)) {
-    if (name.startsWith(MAKING) || name.startsWith(REMOVING)) await removeTree(join(stateDir, name));
+  for (const folder of await halfFolders(stateDir)) await removeTree(folder);
+}
+
+/** What is in a folder; nothing when it is not there. */
+export async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return [];
+    throw error;
   }
 }
 

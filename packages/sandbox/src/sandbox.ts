@@ -244,9 +244,16 @@ export interface WarmSandbox extends AsyncDisposable {
 
 /** Something with our mark on this machine that no live sandbox owns. */
 export interface Leftover {
-  kind: 'sandbox' | 'cgroup' | 'network' | 'firewall rule' | 'mount' | 'process';
+  kind: 'sandbox' | 'cgroup' | 'network' | 'firewall rule' | 'process' | 'image' | 'folder' | 'socket';
   /** What it is called on this machine: a path, an interface, a process id. */
   name: string;
+}
+
+export interface CleanOptions {
+  /** Whether everything is left where it is. */
+  dryRun: boolean;
+  /** Whether all sandboxes of the state folder are nobody's, also those that are alive. @default false */
+  orphaned?: boolean;
 }
 
 /** This machine's side of the network `bridge`. Sandboxes there reach nothing else of it. */
@@ -274,5 +281,5 @@ export interface Runtime extends AsyncDisposable {
   /** Present where the runtime knows the network `bridge`. */
   readonly gateway?: Gateway;
   /** Finds what carries our mark and belongs to no sandbox that is alive, and removes it unless `dryRun`. */
-  clean?(options: { dryRun: boolean }): Promise<Leftover[]>;
+  clean?(options: CleanOptions): Promise<Leftover[]>;
 }

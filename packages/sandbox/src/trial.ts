@@ -1,8 +1,8 @@
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SandboxError } from './sandbox-error.ts';
 import type { Runtime } from './sandbox.ts';
+import { temporaryFolder } from './temporary-folder.ts';
 import { GATE_FAILED, gateFor, READY } from './warm/gate.ts';
 
 const STORE_PATH = `/nix/store/${'0'.repeat(32)}-nex-trial`;
@@ -19,16 +19,12 @@ export async function tryRuntime(runtime: Runtime): Promise<number> {
   if (program === undefined) {
     throw new SandboxError('SANDBOX_START_FAILED', `Cannot try a sandbox: there is no program for ${process.arch}`);
   }
-  const folder = await mkdtemp(join(tmpdir(), 'nex-trial-'));
-  try {
-    const source = join(folder, 'trial');
-    await mkdir(join(source, 'bin'), { recursive: true });
-    await writeFile(join(source, 'bin/trial'), program);
-    for (const path of [folder, source, join(source, 'bin'), join(source, 'bin/trial')]) await chmod(path, 0o755);
-    return await runTrial(runtime, source);
-  } finally {
-    await rm(folder, { recursive: true });
-  }
+  await using folder = await temporaryFolder('trial');
+  const source = join(folder.path, 'trial');
+  await mkdir(join(source, 'bin'), { recursive: true });
+  await writeFile(join(source, 'bin/trial'), program);
+  for (const path of [folder.path, source, join(source, 'bin'), join(source, 'bin/trial')]) await chmod(path, 0o755);
+  return await runTrial(runtime, source);
 }
 
 async function runTrial(runtime: Runtime, source: string): Promise<number> {

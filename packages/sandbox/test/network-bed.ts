@@ -2,11 +2,11 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, delimiter, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import type { SandboxSpec } from '@nex-nix/sandbox';
-import { findTool, tempDir } from '@nex-nix/test-kit';
+import { CNI_FOLDERS, findTool, tempDir } from '@nex-nix/test-kit';
 import { BUSYBOX, BUSYBOX_PATH, TOOLS } from './bed.ts';
 import type { NetworkProcess } from './network-process.ts';
 
@@ -166,8 +166,9 @@ export const TRACES = `
   find /run/nex-nix -type f ! -name lock ! -name 'last_reserved*' ! -path '*/openings/*' 2>/dev/null || true
 `;
 
-const COMMANDS = ['/usr/sbin/ip', '/usr/bin/unshare', '/usr/bin/nsenter', '/usr/sbin/iptables-restore'];
-const PLUGINS = ['/usr/lib/cni/bridge', '/usr/lib/cni/portmap'];
+const COMMANDS = ['ip', 'unshare', 'nsenter', 'iptables-restore'].map((name) => findTool(name) ?? name);
+// Not looked for like other tools: `bridge` is a command, too.
+const PLUGINS = ['bridge', 'portmap'].map((name) => join(CNI_FOLDERS[0] ?? '', name));
 
 /**
  * Commands and plugins that kill whoever called them, once they have changed something, when it is their turn: they count
@@ -184,7 +185,7 @@ export async function makeKillingTools(folder: string) {
     /** Has the next process killed after so many steps; gives the variables that it needs. */
     async killAfter(steps: number): Promise<Record<string, string>> {
       await writeFile(counter, `${steps}\n`);
-      return { PATH: `${tools}:${process.env['PATH']}`, CNI_PATH: `${tools}:/usr/lib/cni` };
+      return { PATH: `${tools}:${process.env['PATH']}`, CNI_PATH: [tools, ...CNI_FOLDERS].join(delimiter) };
     },
   };
 }

@@ -88,6 +88,11 @@ export class NetworkProcess {
     return (await this.#open.clean?.({ dryRun })) ?? [];
   }
 
+  /** As if it was killed from outside, between two calls. */
+  async die(): Promise<void> {
+    process.kill(process.pid, 'SIGKILL');
+  }
+
   async check() {
     return this.#open.check();
   }

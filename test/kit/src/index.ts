@@ -4,7 +4,7 @@ export { startProcess } from './process.ts';
 export type { RunningProcess } from './process.ts';
 export { tempDir } from './temp-dir.ts';
 export type { TempDir } from './temp-dir.ts';
-export { describeWith, findTool } from './tools.ts';
+export { CNI_FOLDERS, describeWith, findTool } from './tools.ts';
 export { waitFor } from './wait-for.ts';
 export { describeEachNix } from './nix.ts';
 export type { RealNix } from './nix.ts';

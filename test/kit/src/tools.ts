@@ -12,8 +12,11 @@ export const TEST_KERNEL = join(TEST_TOOLS, 'kernel');
 /** Whether tests run on the newest nats-server instead of the system's own: set for a second run of those that talk to it most. */
 const NEWEST_NATS = process.env['NEX_NATS_SERVER'] === 'newest';
 
-/** Folders that PATH often lacks: those of administrators, and that of the network plugins in Debian. */
-const MORE_FOLDERS = ['/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/lib/cni'];
+/** Where network plugins are: the folders of CNI_PATH, which then are the ones that are tested, else Debian's. */
+export const CNI_FOLDERS = (process.env['CNI_PATH'] ?? '/usr/lib/cni').split(delimiter);
+
+/** Folders that PATH often lacks: those of administrators, and those of the network plugins. */
+const MORE_FOLDERS = ['/usr/local/sbin', '/usr/sbin', '/sbin', ...CNI_FOLDERS];
 
 /**
  * Absolute path of an executable on PATH, in folders that PATH often lacks, or among the test tools; or undefined.

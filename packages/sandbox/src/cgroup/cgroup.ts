@@ -1,6 +1,6 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
-import { join, relative, sep } from 'node:path';
+import { dirname, join, relative, sep } from 'node:path';
 import type { CgroupLayout, Controller, Hierarchy } from './cgroup-layout.ts';
 import { limitWrites, pidsLimit } from './cgroup-limits.ts';
 import { ExecCgroup, killCommands } from './exec-cgroup.ts';
@@ -13,7 +13,7 @@ import type { Resources, Usage } from '../sandbox.ts';
 /** Beside the sandboxes' own: where supervisors live. No sandbox id starts with an underscore. */
 const SUPERVISORS = '_supervisors';
 
-/** Where the processes go that were in the root of a version 2 tree when controllers had to be handed down. */
+/** Where the processes go that were in a cgroup of a version 2 tree when it had to hand controllers down to ours. */
 const MEMBERS = 'nex-nix-members';
 
 const MOVE_ROUNDS = 20;
@@ -62,8 +62,9 @@ async function makeFolder(folder: string): Promise<void> {
 
 /** Removes the parent cgroups that no sandbox uses, of whatever process. */
 export async function removeEmptyParents({ hierarchies }: CgroupLayout): Promise<void> {
-  for (const { mountPoint, parent } of hierarchies) {
-    for (const folder of [join(parent, SUPERVISORS), parent, join(mountPoint, MEMBERS)]) {
+  for (const hierarchy of hierarchies) {
+    const { parent } = hierarchy;
+    for (const folder of [join(parent, SUPERVISORS), parent, ...mayBeEmptied(hierarchy).map(membersOf)]) {
       try {
         await removeUnused(folder);
       } catch (error) {
@@ -74,11 +75,11 @@ export async function removeEmptyParents({ hierarchies }: CgroupLayout): Promise
 }
 
 /** Version 2 hands controllers down level by level. */
-async function enableControllers({ mountPoint, parent, controllers }: Hierarchy): Promise<Controller[]> {
+async function enableControllers(hierarchy: Hierarchy): Promise<Controller[]> {
   const enabled: Controller[] = [];
-  for (const controller of controllers) {
+  for (const controller of hierarchy.controllers) {
     try {
-      await enable({ mountPoint, parent, controller });
+      await enable(hierarchy, controller);
       enabled.push(controller);
     } catch (error) {
       if (!hasErrno(error, 'EBUSY', 'EROFS', 'EACCES', 'EPERM', 'ENOENT', 'EINVAL')) throw error;
@@ -87,40 +88,41 @@ async function enableControllers({ mountPoint, parent, controllers }: Hierarchy)
   return enabled;
 }
 
-async function enable({
-  mountPoint,
-  parent,
-  controller,
-}: {
-  mountPoint: string;
-  parent: string;
-  controller: Controller;
-}) {
+async function enable(hierarchy: Hierarchy, controller: Controller): Promise<void> {
+  const { mountPoint, parent } = hierarchy;
   const enableIn = (folder: string) => writeFile(join(folder, 'cgroup.subtree_control'), `+${controller}`);
-  try {
-    await enableIn(mountPoint);
-  } catch (error) {
-    if (!hasErrno(error, 'EBUSY')) throw error;
-    await moveMembers(mountPoint);
-    await enableIn(mountPoint);
-  }
   let folder = mountPoint;
-  for (const name of relative(mountPoint, parent).split(sep)) {
+  for (const name of ['', ...relative(mountPoint, parent).split(sep)]) {
     folder = join(folder, name);
-    await enableIn(folder);
+    try {
+      await enableIn(folder);
+    } catch (error) {
+      if (!hasErrno(error, 'EBUSY') || !mayBeEmptied(hierarchy).includes(folder)) throw error;
+      await moveMembers(folder);
+      await enableIn(folder);
+    }
   }
 }
 
 /**
- * What we see as the root is not the machine's, but that of a container or of a unit in a cgroup namespace: such a
- * cgroup hands controllers down only when it has no processes of its own, so they move to a cgroup beside ours.
+ * The cgroups that are ours to rearrange. What we see as the root, where it is not the machine's but that of a container or
+ * of a unit in a cgroup namespace; and the cgroup that ours was to be put in, which for that reason has been delegated.
  */
-async function moveMembers(mountPoint: string): Promise<void> {
-  const members = join(mountPoint, MEMBERS);
+function mayBeEmptied({ mountPoint, parent }: Hierarchy): string[] {
+  return [...new Set([mountPoint, dirname(parent)])];
+}
+
+function membersOf(folder: string): string {
+  return join(folder, MEMBERS);
+}
+
+/** A cgroup hands controllers down only when it has no processes of its own, so they move to a cgroup beside ours. */
+async function moveMembers(folder: string): Promise<void> {
+  const members = membersOf(folder);
   await mkdir(members, { recursive: true });
   // Whatever they start while they are being moved is moved in the next round.
   for (let round = 0; round < MOVE_ROUNDS; round++) {
-    const pids = parsePids(await readFile(join(mountPoint, 'cgroup.procs'), 'utf8'));
+    const pids = parsePids(await readFile(join(folder, 'cgroup.procs'), 'utf8'));
     if (pids.length === 0) return;
     for (const pid of pids) {
       try {

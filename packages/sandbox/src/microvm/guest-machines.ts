@@ -6,7 +6,7 @@ import type { IdExtent } from '../bundle/user-ids.ts';
 import { SandboxCgroup } from '../cgroup/cgroup.ts';
 import { entryFile, type Hierarchy } from '../cgroup/cgroup-layout.ts';
 import { hasErrno } from '../file-errors.ts';
-import { identityIn, removeHalfFolders, writeOwner } from '../sandbox-folder.ts';
+import { halfFolders, identityIn, removeHalfFolders, writeOwner } from '../sandbox-folder.ts';
 import type { LogPosition } from '../sandbox.ts';
 import { isAlive } from '../supervisor/process-identity.ts';
 import type { Vm, Vmm, VmRecord, VmShape, VmSpec, VmTemplate } from '../vmm/vmm.ts';
@@ -63,11 +63,22 @@ export class GuestMachines {
     this.#folder = join(options.stateDir, FOLDER);
   }
 
-  static async open(options: GuestMachinesOptions): Promise<GuestMachines> {
+  static async open(options: GuestMachinesOptions, { tidy }: { tidy: boolean }): Promise<GuestMachines> {
     const machines = new GuestMachines(options);
+    if (!tidy) return machines;
     await mkdir(machines.#folder, { recursive: true, mode: 0o711 });
     await removeHalfFolders(machines.#folder);
     return machines;
+  }
+
+  /** Folders of machines that a killed process had begun to make or to remove. */
+  async half(): Promise<string[]> {
+    return halfFolders(this.#folder);
+  }
+
+  /** Ids of all machines, whoever made them. */
+  async names(): Promise<string[]> {
+    return namesIn(this.#folder);
   }
 
   /**
@@ -135,7 +146,7 @@ export class GuestMachines {
   /** What of machines is there that no live process has, but for those that `isKept` wants to keep. */
   async lost(isKept: (id: string) => boolean): Promise<string[]> {
     const lost: string[] = [];
-    for (const id of await namesIn(this.#folder)) {
+    for (const id of await this.names()) {
       if (this.#own.has(id) || isKept(id)) continue;
       const owner = await identityIn(join(this.#folder, id, 'owner'));
       if (owner === undefined || owner.pid === process.pid || !(await isAlive(owner))) lost.push(id);

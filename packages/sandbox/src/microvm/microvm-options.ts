@@ -32,7 +32,10 @@ export interface MicrovmRuntimeOptions {
   cgroupParent?: string;
   /** The network `bridge`. Absent, or where this machine has not what it takes: machines have no interface. */
   network?: NetworkOptions | undefined;
-  /** Whether machines of processes that are gone are ended at once, rather than by `clean()`. @default true */
+  /**
+   * Whether the state folder is made, and what processes that are gone have left is removed at once. Otherwise nothing is
+   * touched but by `clean()`, and no sandboxes can be made. @default true
+   */
   tidy?: boolean;
   /** Called with what becomes of machines. */
   onEvent?: (event: MicrovmEvent) => void;

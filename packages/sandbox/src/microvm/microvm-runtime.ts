@@ -1,15 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { isNexError } from '@nex-nix/errors';
 import { readGuestImage } from '@nex-nix/guest';
 import { UserIdClaims } from '../bundle/user-id-claims.ts';
-import { removeEmptyParents } from '../cgroup/cgroup.ts';
+import { removeEmptyParents, SandboxCgroup } from '../cgroup/cgroup.ts';
 import { inspectMachine } from '../machine.ts';
-import { parseRecord, removeHalfFolders } from '../sandbox-folder.ts';
+import { halfFolders, namesIn, parseRecord, removeHalfFolders, removeTree } from '../sandbox-folder.ts';
 import { SandboxError } from '../sandbox-error.ts';
 import type {
+  CleanOptions,
   Gateway,
   Leftover,
   Requirement,
@@ -70,18 +71,20 @@ export class MicrovmRuntime implements Runtime {
     const machine = await inspectMachine({ cgroupParent: options.cgroupParent });
     assertPermitted(machine);
     const image = await imageIn(options.guestImage);
-    await mkdir(stateDir, { recursive: true, mode: 0o711 });
-    await removeHalfFolders(stateDir);
+    const { useTemplates = true, tidy = true } = options;
+    if (tidy) {
+      await mkdir(stateDir, { recursive: true, mode: 0o711 });
+      await removeHalfFolders(stateDir);
+    }
     const vmm = options.vmm ?? new QemuVmm({ stateDir: join(stateDir, QEMU_FOLDER) });
     const networks = await openNetworks(stateDir, options.network);
     const closing = new AbortController();
     const { signal } = closing;
-    const { useTemplates = true } = options;
     const userIds = new UserIdClaims();
-    const parts = { stateDir, settings, machine, vmm, image, networks, userIds, useTemplates, signal };
+    const parts = { stateDir, settings, machine, vmm, image, networks, userIds, useTemplates, tidy, signal };
     const runtime = new MicrovmRuntime(parts, await openWorkshop(parts), closing);
     runtime.#network = options.network === undefined ? undefined : networkSettings(options.network);
-    if (options.tidy !== false) await runtime.#removeLost({ dryRun: false, thorough: false }).catch(unlessExpected);
+    if (tidy) await runtime.#removeLost().catch(unlessExpected);
     const { onEvent, poolSize } = settings;
     if (image !== undefined) onEvent({ type: 'starting', vmm: vmm.name, image: image.folder, poolSize });
     runtime.#workshop.pool.fill();
@@ -146,29 +149,46 @@ export class MicrovmRuntime implements Runtime {
 
   async list(): Promise<SandboxRecord[]> {
     const { stateDir } = this.#parts;
-    const names = (await readdir(stateDir)).filter(isSandboxId);
+    const names = (await namesIn(stateDir)).filter(isSandboxId);
     const records = await Promise.all(names.map((id) => new MicrovmFiles(stateDir, id).readRecord()));
     return records.filter((record) => record !== undefined);
   }
 
-  async clean({ dryRun }: { dryRun: boolean }): Promise<Leftover[]> {
-    const { stateDir } = this.#parts;
-    const found: Leftover[] = [];
+  async clean({ dryRun, orphaned = false }: CleanOptions): Promise<Leftover[]> {
+    const { stateDir, machine, userIds, networks } = this.#parts;
+    const { machines } = this.#workshop;
+    const dead: MicrovmFiles[] = [];
     for (const { id } of await this.list()) {
       const files = new MicrovmFiles(stateDir, id);
-      if (this.#inUse(id) || (await this.#lives(id, files))) continue;
-      found.push({ kind: 'sandbox', name: files.folder });
-      if (!dryRun) await this.#removeAll(files);
+      if (!this.#inUse(id) && (orphaned || !(await this.#mayLive(id, files)))) dead.push(files);
     }
-    return [...found, ...(await this.#removeLost({ dryRun, thorough: true }))];
+    const lost = await this.#lostMachines();
+    const gone = [...lost, ...(await this.#machinesOf(dead))];
+    const isOwned = async (id: string) => !gone.includes(id) && existsSync(machines.folderOf(id));
+    const found: Leftover[] = [
+      ...(await this.#halfFolders()).map((name) => ({ kind: 'folder' as const, name })),
+      ...dead.map(({ folder: name }) => ({ kind: 'sandbox' as const, name })),
+      ...lost.map((id) => ({ kind: 'sandbox' as const, name: machines.folderOf(id) })),
+      ...(await networks.clean({ isOwned, thorough: true, dryRun: true })),
+      ...(await this.#unusedImages(gone)).map((name) => ({ kind: 'image' as const, name })),
+    ];
+    if (dryRun) return found;
+    for (const files of dead) await this.#removeAll(files);
+    for (const id of lost) await machines.remove(id);
+    await networks.clean({ isOwned, thorough: true, dryRun });
+    for (const { kind, name } of found) if (kind === 'folder' || kind === 'image') await removeTree(name);
+    await removeEmptyParents(machine.cgroups);
+    await userIds.sweep();
+    return found;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const { machine, userIds } = this.#parts;
+    const { machine, userIds, tidy } = this.#parts;
     this.#closing.abort(new Error('The runtime is closed'));
     const all = [...this.#held.values(), ...this.#warm.values()];
     await Promise.all(all.map(async (sandbox) => sandbox?.[Symbol.asyncDispose]()));
     await this.#workshop.pool[Symbol.asyncDispose]();
+    if (!tidy) return;
     await removeEmptyParents(machine.cgroups);
     await userIds.sweep();
   }
@@ -247,6 +267,15 @@ export class MicrovmRuntime implements Runtime {
     return found !== undefined;
   }
 
+  /** As {@link #lives}, whatever VMM it has, and without a word to that: it would end one that was cut short. */
+  async #mayLive(id: string, files: MicrovmFiles): Promise<boolean> {
+    const vm = (await files.machine())?.vm;
+    const isStarted = vm !== undefined && files.started && (await files.exit()) === undefined;
+    if (!isStarted) return this.#isWarm(id, files);
+    const { hierarchies } = this.#parts.machine.cgroups;
+    return (await new SandboxCgroup(hierarchies, vm.id).processes()).length > 0 || this.#lives(id, files);
+  }
+
   async #removeAll(files: MicrovmFiles): Promise<void> {
     const vm = (await files.machine())?.vm;
     if (vm !== undefined) await this.#workshop.machines.remove(vm.id);
@@ -254,19 +283,37 @@ export class MicrovmRuntime implements Runtime {
   }
 
   /** Removes machines that no sandbox has, of processes that are gone, and networks that no machine has. */
-  async #removeLost({ dryRun, thorough }: { dryRun: boolean; thorough: boolean }): Promise<Leftover[]> {
-    const { stateDir } = this.#parts;
-    const kept = new Set<string>();
-    for (const { id } of await this.list()) {
-      const vm = (await new MicrovmFiles(stateDir, id).machine())?.vm;
-      if (vm !== undefined) kept.add(vm.id);
-    }
+  async #removeLost(): Promise<void> {
     const { machines } = this.#workshop;
-    const lost = await machines.lost((id) => kept.has(id));
-    if (!dryRun) for (const id of lost) await machines.remove(id);
+    for (const id of await this.#lostMachines()) await machines.remove(id);
     const isOwned = async (id: string) => existsSync(machines.folderOf(id));
-    const networks = await this.#parts.networks.clean({ isOwned, thorough, dryRun });
-    return [...lost.map((id) => ({ kind: 'sandbox' as const, name: machines.folderOf(id) })), ...networks];
+    await this.#parts.networks.clean({ isOwned, thorough: false, dryRun: false });
+  }
+
+  /** Machines of processes that are gone, and of no sandbox. */
+  async #lostMachines(): Promise<string[]> {
+    const { stateDir } = this.#parts;
+    const kept = await this.#machinesOf((await this.list()).map(({ id }) => new MicrovmFiles(stateDir, id)));
+    return this.#workshop.machines.lost((id) => kept.includes(id));
+  }
+
+  async #machinesOf(sandboxes: readonly MicrovmFiles[]): Promise<string[]> {
+    const known = await Promise.all(sandboxes.map((files) => files.machine()));
+    return known.flatMap((machine) => machine?.vm.id ?? []);
+  }
+
+  async #halfFolders(): Promise<string[]> {
+    return [...(await halfFolders(this.#parts.stateDir)), ...(await this.#workshop.machines.half())];
+  }
+
+  /** Disks and templates, unless there is a machine, or a runtime, that may need them. */
+  async #unusedImages(gone: readonly string[]): Promise<string[]> {
+    const { machines, disks, templateDir } = this.#workshop;
+    const { tidy, settings } = this.#parts;
+    if (tidy || !(await machines.names()).every((id) => gone.includes(id))) return [];
+    // Others may share the templates of another folder.
+    const own = settings.templateDir === undefined ? await namesIn(templateDir) : [];
+    return [...(await disks.files()), ...own.map((name) => join(templateDir, name))];
   }
 
   /** Whether it is a warm sandbox, which belongs to the process that made it, and that process is alive. */

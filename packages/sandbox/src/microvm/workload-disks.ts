@@ -5,6 +5,7 @@ import { basename, join } from 'node:path';
 import { buildErofs } from '@nex-nix/guest';
 import { abortable } from '../abortable.ts';
 import { hasErrno } from '../file-errors.ts';
+import { namesIn } from '../sandbox-folder.ts';
 import type { ClosurePath } from '../sandbox.ts';
 
 /** Part of each disk's name: disks of another way to build them are not found. */
@@ -22,6 +23,8 @@ export interface WorkloadDisksOptions {
   folder: string;
   /** Bytes that disks may take before those go that nobody has used for longest. */
   budget: number;
+  /** Whether the folder is made and tidied up; otherwise it is only asked for its files. @default true */
+  tidy?: boolean;
 }
 
 /** A read-only disk: an erofs image with the store paths by their base names. Shared by all that run the same closure. */
@@ -60,7 +63,7 @@ export class WorkloadDisks {
   /** Opens the folder, which is made when it is not there, and removes what a killed process has left half done. */
   static async open(options: WorkloadDisksOptions): Promise<WorkloadDisks> {
     const disks = new WorkloadDisks(options);
-    await disks.#load();
+    if (options.tidy !== false) await disks.#load();
     return disks;
   }
 
@@ -92,6 +95,12 @@ export class WorkloadDisks {
       if (!present.every(Boolean) && isUnused(known)) await this.#remove(key);
     }
     await this.#trim();
+  }
+
+  /** Everything in the folder, half built or whole. */
+  async files(): Promise<string[]> {
+    const names = await namesIn(this.#folder);
+    return names.filter((name) => name !== BOOT_FILE).map((name) => join(this.#folder, name));
   }
 
   async #load(): Promise<void> {

@@ -18,6 +18,8 @@ export interface Workshop {
   machines: GuestMachines;
   disks: WorkloadDisks;
   networks: MachineNetworks;
+  /** Folder of the templates. */
+  templateDir: string;
   onEvent: (event: MicrovmEvent) => void;
 }
 
@@ -32,6 +34,8 @@ export interface WorkshopParts {
   networks: MachineNetworks;
   userIds: UserIdClaims;
   useTemplates: boolean;
+  /** Whether what killed processes have left is removed, and folders are made. */
+  tidy: boolean;
   /** Ends what is under way. */
   signal: AbortSignal;
 }
@@ -72,29 +76,22 @@ class Hierarchies {
   }
 }
 
-/** Makes the folders below the state folder, and tidies them up. Starts nothing. */
+/** Makes the folders below the state folder, and tidies them up, where that is wanted. Starts nothing. */
 export async function openWorkshop(parts: WorkshopParts): Promise<Workshop> {
-  const { stateDir, settings, machine, vmm, image, networks, userIds, useTemplates, signal } = parts;
+  const { stateDir, settings, machine, vmm, image, networks, userIds, useTemplates, tidy, signal } = parts;
   const hierarchies = new Hierarchies(machine);
   const { onEvent, poolSize, diskBytes } = settings;
   const { templateDir = join(stateDir, '.templates') } = settings;
-  const machines = await GuestMachines.open({
-    ...settings,
-    stateDir,
-    vmm,
-    hierarchies: () => hierarchies.get(),
-    userIds,
-    idExtents: machine.idExtents,
-    networks,
-  });
+  const own = { stateDir, vmm, hierarchies: () => hierarchies.get(), userIds, idExtents: machine.idExtents, networks };
+  const machines = await GuestMachines.open({ ...settings, ...own }, { tidy });
   const templates =
     useTemplates && vmm.restore !== undefined
       ? new Templates({ folder: templateDir, vmm: vmm.name, machines, signal })
       : undefined;
-  if (image !== undefined) await templates?.tidy(image);
+  if (tidy && image !== undefined) await templates?.tidy(image);
   const shape = poolShape(image ?? NO_IMAGE, settings, networks.available);
   const size = image === undefined ? 0 : poolSize;
   const pool = new GuestPool({ size, shape, machines, templates, onEvent, signal });
-  const disks = await WorkloadDisks.open({ folder: join(stateDir, '.disks'), budget: diskBytes });
-  return { pool, machines, disks, networks, onEvent };
+  const disks = await WorkloadDisks.open({ folder: join(stateDir, '.disks'), budget: diskBytes, tidy });
+  return { pool, machines, disks, networks, templateDir, onEvent };
 }

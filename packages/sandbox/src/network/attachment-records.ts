@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasErrno } from '../file-errors.ts';
 import type { NetworkConfig, NetworkResult } from './cni-network.ts';
@@ -11,6 +11,8 @@ export interface AttachmentRecord {
   containerId: string;
   /** The sandbox' id; of a virtual machine that is not connected, its own. */
   id: string;
+  /** Folder of the runtime; absent in records of earlier versions. */
+  stateDir?: string;
   /** Name of our bridge; undefined when the network is the operator's. */
   bridge?: string;
   /** Absent as long as there is a namespace and no more: it will be connected later. */
@@ -48,6 +50,16 @@ export class AttachmentRecords {
     const draft = join(this.#folder, `.${record.containerId}`);
     await writeFile(draft, `${JSON.stringify(record)}\n`, { mode: 0o600 });
     await rename(draft, this.#file(record.containerId));
+  }
+
+  /** When it was written last, in milliseconds of the Unix epoch; undefined when there is none. */
+  async writtenAt(containerId: string): Promise<number | undefined> {
+    try {
+      return (await stat(this.#file(containerId))).mtimeMs;
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT')) return undefined;
+      throw error;
+    }
   }
 
   async remove(containerId: string): Promise<void> {

@@ -1,4 +1,5 @@
-import { type FileHandle, mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import type { Stats } from 'node:fs';
+import { type FileHandle, mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasErrno } from '../file-errors.ts';
 import { demand } from './network-command.ts';
@@ -48,6 +49,26 @@ export async function removeNamespace(name: string): Promise<void> {
 /** Whether the file is a namespace, rather than what a start that was cut short has left. */
 export async function isNamespace(name: string): Promise<boolean> {
   return isMounted(namespaceFile(name));
+}
+
+/** Whether a process lives in a namespace that somebody has given a name. */
+export async function hasProcesses(name: string): Promise<boolean> {
+  const inode = (await statOrUndefined(namespaceFile(name)))?.ino;
+  if (inode === undefined) return false;
+  for (const pid of (await readdir('/proc')).filter((entry) => /^\d+$/.test(entry))) {
+    // What this leads to has the number of the namespace, as namespaces(7) says. Processes may go at any moment.
+    if ((await statOrUndefined(`/proc/${pid}/ns/net`))?.ino === inode) return true;
+  }
+  return false;
+}
+
+async function statOrUndefined(path: string): Promise<Stats | undefined> {
+  try {
+    return await stat(path);
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT', 'ESRCH', 'EACCES')) return undefined;
+    throw error;
+  }
 }
 
 /** Names of all that begin with a prefix, also of those half made. */

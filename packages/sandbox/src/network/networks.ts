@@ -9,16 +9,26 @@ import type { Gateway, Leftover, Network, Requirement, SandboxSpec, Usage } from
 import { type AttachmentRecord, AttachmentRecords } from './attachment-records.ts';
 import { Bridge } from './bridge.ts';
 import { CniNetwork, type NetworkResult, readConflist } from './cni-network.ts';
-import { findTraces, removeTraces } from './container-traces.ts';
+import { findTraces, removeTraces, type Trace } from './container-traces.ts';
 import { checkPorts, claimPorts } from './exposed-ports.ts';
 import { firewallChains, removeFirewall } from './firewall.ts';
-import { isNamespace, makeNamespace, namespaceFile, namespacesWith, removeNamespace } from './network-namespace.ts';
+import {
+  hasProcesses,
+  isNamespace,
+  makeNamespace,
+  namespaceFile,
+  namespacesWith,
+  removeNamespace,
+} from './network-namespace.ts';
 import { type NetworkOptions, networkSettings, type NetworkSettings } from './network-options.ts';
 import { networkUsage } from './network-usage.ts';
 import { networkRequirement } from './network-requirement.ts';
 import { Openings } from './openings.ts';
 import { addressesOf, connectionOf, insideOf, ipv4Of } from './plugin-result.ts';
 import { bridgeResolver, hostResolvConf } from './resolv-conf.ts';
+
+/** Whoever connects something has finished by then. */
+const SETTLED_MS = 60_000;
 
 /** How a sandbox is connected. */
 export interface Attachment {
@@ -50,6 +60,7 @@ export interface Prepared {
  */
 export class Networks {
   readonly #settings: NetworkSettings;
+  readonly #stateDir: string;
   readonly #records: AttachmentRecords;
   readonly #openings: Openings;
   /** Begins all container ids of this state folder. */
@@ -65,7 +76,8 @@ export class Networks {
 
   /** Touches nothing. `stateDir`: tells these sandboxes from those of other runtimes on this machine. */
   constructor({ stateDir, ...options }: NetworkOptions & { stateDir: string }) {
-    const owner = createHash('sha256').update(resolve(stateDir)).digest('hex').slice(0, 8);
+    this.#stateDir = resolve(stateDir);
+    const owner = createHash('sha256').update(this.#stateDir).digest('hex').slice(0, 8);
     this.#settings = networkSettings(options);
     this.#prefix = `nex-${owner}-`;
     const { runDir } = this.#settings;
@@ -106,7 +118,7 @@ export class Networks {
     await this.detach(id);
     try {
       // Nobody else looks at what has this id and no network yet: no other change has to wait.
-      await this.#records.write({ version: 1, containerId, id, ports: [] });
+      await this.#records.write({ version: 1, containerId, id, stateDir: this.#stateDir, ports: [] });
       await makeNamespace(containerId);
       await furnish(containerId);
       return containerId;
@@ -198,26 +210,55 @@ export class Networks {
    */
   async clean(options: {
     isOwned: (id: string) => Promise<boolean>;
+    /** Whether what another state folder has connected is nobody's any more. */
+    isAbandoned?: (record: AttachmentRecord) => Promise<boolean>;
     thorough: boolean;
     dryRun: boolean;
   }): Promise<Leftover[]> {
     return this.#alone(async () => {
-      const { isOwned, thorough, dryRun } = options;
+      const { isOwned, isAbandoned, thorough, dryRun } = options;
       const known = [...(await this.#records.ids()), ...(await namespacesWith(this.#prefix))];
       const ids = new Set(known.filter((containerId) => containerId.startsWith(this.#prefix)));
       const traces = thorough || ids.size > 0 ? await findTraces(this.#prefix, this.#addresses) : [];
       if (thorough) for (const { containerId } of traces) ids.add(containerId);
       const found: Leftover[] = [];
       const lost: string[] = [];
-      for (const containerId of ids) {
-        if (await isOwned(containerId.slice(this.#prefix.length))) continue;
+      const take = async (containerId: string, of: readonly Trace[]) => {
         lost.push(containerId);
-        const of = traces.filter((trace) => trace.containerId === containerId);
         found.push(...of.map(({ kind, name }) => ({ kind, name })));
         if (!dryRun) await this.#takeBack(containerId);
+      };
+      for (const containerId of ids) {
+        if (await isOwned(containerId.slice(this.#prefix.length))) continue;
+        await take(
+          containerId,
+          traces.filter((trace) => trace.containerId === containerId),
+        );
+      }
+      if (isAbandoned !== undefined) {
+        for (const containerId of await this.#abandoned(isAbandoned)) {
+          const of = await findTraces(containerId, this.#addresses);
+          await take(
+            containerId,
+            of.filter((trace) => trace.containerId === containerId),
+          );
+        }
       }
       return thorough ? [...found, ...(await this.#cleanBridge(lost, dryRun))] : found;
     });
+  }
+
+  /** Container ids of other state folders. What was written just now is not looked at: it may be under way. */
+  async #abandoned(isAbandoned: (record: AttachmentRecord) => Promise<boolean>): Promise<string[]> {
+    const found: string[] = [];
+    for (const containerId of await this.#records.ids()) {
+      if (containerId.startsWith(this.#prefix)) continue;
+      const record = await this.#records.read(containerId);
+      const writtenAt = (await this.#records.writtenAt(containerId)) ?? Date.now();
+      if (record === undefined || Date.now() - writtenAt < SETTLED_MS) continue;
+      if (!(await hasProcesses(containerId)) && (await isAbandoned(record))) found.push(containerId);
+    }
+    return found;
   }
 
   async #connect(containerId: string, spec: Pick<SandboxSpec, 'id' | 'exposePorts'>): Promise<Attachment> {
@@ -238,7 +279,8 @@ export class Networks {
     const network = new CniNetwork(config, pluginFolders);
     await this.#checkVersions(network);
     const ours = bridge === undefined ? {} : { bridge: name };
-    const record: AttachmentRecord = { version: 1, containerId, id, ...ours, config, ports };
+    const stateDir = this.#stateDir;
+    const record: AttachmentRecord = { version: 1, containerId, id, stateDir, ...ours, config, ports };
     await this.#records.write(record);
     await claimPorts(this.#records, record);
     await this.#openBridge();

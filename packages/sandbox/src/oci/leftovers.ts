@@ -5,8 +5,9 @@ import { SandboxCgroup } from '../cgroup/cgroup.ts';
 import type { Hierarchy } from '../cgroup/cgroup-layout.ts';
 import { hasErrno } from '../file-errors.ts';
 import type { Networks } from '../network/networks.ts';
-import type { Leftover } from '../sandbox.ts';
-import { isAlive } from '../supervisor/process-identity.ts';
+import { halfFolders, namesIn, removeHalfFolders } from '../sandbox-folder.ts';
+import type { CleanOptions, Leftover } from '../sandbox.ts';
+import { isAlive, signalProcess } from '../supervisor/process-identity.ts';
 import { isSandboxId } from '../validate-spec.ts';
 import { SandboxFiles } from './sandbox-files.ts';
 
@@ -36,22 +37,31 @@ export async function removeLostNetworks({ stateDir, networks }: Pick<Estate, 'n
  * Finds all that sandboxes which are not alive have left, ended ones with their logs and exit codes included, and removes
  * it unless `dryRun`.
  */
-export async function removeLeftovers(estate: Estate, dryRun: boolean): Promise<Leftover[]> {
+export async function removeLeftovers(estate: Estate, { dryRun, orphaned = false }: CleanOptions): Promise<Leftover[]> {
   const { stateDir, hierarchies, networks } = estate;
-  const found: Leftover[] = [];
+  const half = await halfFolders(stateDir);
+  const found: Leftover[] = half.map((name) => ({ kind: 'folder', name }));
+  if (!dryRun) await removeHalfFolders(stateDir);
   const dead = new Map<string, { files: SandboxFiles; cgroup: SandboxCgroup }>();
-  for (const id of (await readdir(stateDir)).filter(isSandboxId)) {
+  for (const id of (await namesIn(stateDir)).filter(isSandboxId)) {
     const files = new SandboxFiles(stateDir, id);
-    if (estate.inUse(id) || (await isSandboxAlive(files))) continue;
+    if (estate.inUse(id) || (!orphaned && (await isSandboxAlive(files)))) continue;
     const cgroup = new SandboxCgroup(hierarchies, id);
     dead.set(id, { files, cgroup });
     const processes = await cgroup.processes();
     found.push({ kind: 'sandbox', name: files.folder });
     found.push(...processes.map((pid) => ({ kind: 'process' as const, name: String(pid) })));
-    if (!dryRun) await cgroup.remove();
+    if (dryRun) continue;
+    const supervisor = orphaned ? await files.supervisor() : undefined;
+    if (supervisor !== undefined) await signalProcess(supervisor, 'SIGKILL');
+    await cgroup.remove();
   }
   const isOwned = async (id: string) => !dead.has(id) && (estate.inUse(id) || (await exists(join(stateDir, id))));
-  found.push(...(await networks.clean({ isOwned, thorough: true, dryRun })));
+  const isAbandoned = async ({ id, stateDir: other }: { id: string; stateDir?: string }) =>
+    other !== undefined &&
+    !(await exists(other)) &&
+    (await new SandboxCgroup(hierarchies, id).processes()).length === 0;
+  found.push(...(await networks.clean({ isOwned, isAbandoned, thorough: true, dryRun })));
   if (!dryRun) for (const { files } of dead.values()) await files.remove();
   return [...found, ...(await emptyCgroups(estate, dryRun))];
 }
@@ -66,7 +76,7 @@ async function isSandboxAlive(files: SandboxFiles): Promise<boolean> {
 async function emptyCgroups({ stateDir, hierarchies }: Estate, dryRun: boolean): Promise<Leftover[]> {
   const found: Leftover[] = [];
   for (const parent of new SandboxCgroup(hierarchies, '').parents) {
-    for (const id of (await namesIn(parent)).filter(isSandboxId)) {
+    for (const id of (await foldersIn(parent)).filter(isSandboxId)) {
       const folder = join(parent, id);
       const cgroup = new SandboxCgroup(hierarchies, id);
       if ((await exists(join(stateDir, id))) || (await cgroup.processes()).length > 0) continue;
@@ -89,7 +99,7 @@ async function isOld(folder: string): Promise<boolean> {
 
 /** Somebody may have begun to use it. */
 async function removeEmpty(folder: string): Promise<void> {
-  for (const below of await namesIn(folder)) await removeEmpty(join(folder, below));
+  for (const below of await foldersIn(folder)) await removeEmpty(join(folder, below));
   try {
     await rmdir(folder);
   } catch (error) {
@@ -97,7 +107,7 @@ async function removeEmpty(folder: string): Promise<void> {
   }
 }
 
-async function namesIn(folder: string): Promise<string[]> {
+async function foldersIn(folder: string): Promise<string[]> {
   try {
     const entries = await readdir(folder, { withFileTypes: true });
     return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);

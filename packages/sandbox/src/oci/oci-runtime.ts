@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, stat } from 'node:fs/promises';
+import { mkdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { areParentsThere, cgroupParents, prepareCgroups, removeEmptyParents, SandboxCgroup } from '../cgroup/cgroup.ts';
 import { entryFile, type Hierarchy } from '../cgroup/cgroup-layout.ts';
@@ -17,9 +17,10 @@ import { writeRootfs } from '../bundle/rootfs.ts';
 import type { NetworkOptions } from '../network/network-options.ts';
 import { Networks } from '../network/networks.ts';
 import { SandboxError } from '../sandbox-error.ts';
-import { parseRecord, removeHalfFolders } from '../sandbox-folder.ts';
+import { namesIn, parseRecord, removeHalfFolders } from '../sandbox-folder.ts';
 import { SandboxFiles } from './sandbox-files.ts';
 import type {
+  CleanOptions,
   Gateway,
   Leftover,
   Requirement,
@@ -56,6 +57,11 @@ export interface OciRuntimeOptions {
   logBytes?: number;
   /** The network `bridge`. Nothing of it is made before a sandbox asks for it. */
   network?: NetworkOptions;
+  /**
+   * Whether the state folder is made, and what processes that are gone have left is removed at once. Otherwise nothing is
+   * touched but by `clean()`, and no sandboxes can be made. @default true
+   */
+  tidy?: boolean;
 }
 
 /** Sandboxes as OCI containers, each run by crun under a supervisor of its own. */
@@ -69,6 +75,7 @@ export class OciRuntime implements Runtime {
   readonly #closed: boolean;
   readonly #networks: Networks;
   readonly #logBytes: number;
+  readonly #tidy: boolean;
   readonly #spares: SpareSupervisors;
   /** Those that can be used, as of the last `create()`. */
   #hierarchies: readonly Hierarchy[] = [];
@@ -80,7 +87,8 @@ export class OciRuntime implements Runtime {
   readonly #busy = new Set<string>();
 
   private constructor(machine: Machine, closed: boolean, options: OciRuntimeOptions) {
-    const { stateDir, command = 'crun', allowUnlimited = false, logBytes = LOG_BYTES } = options;
+    const { stateDir, command = 'crun', allowUnlimited = false, logBytes = LOG_BYTES, tidy = true } = options;
+    this.#tidy = tidy;
     this.#machine = machine;
     this.#closed = closed;
     this.#stateDir = resolve(stateDir);
@@ -98,12 +106,17 @@ export class OciRuntime implements Runtime {
 
   /** Looks at the machine, and changes nothing of it but to make the state folder, or to tidy it up. */
   static async open(options: OciRuntimeOptions): Promise<OciRuntime> {
-    await mkdir(options.stateDir, { recursive: true, mode: 0o711 });
-    await removeHalfFolders(resolve(options.stateDir));
+    const { tidy = true } = options;
+    const stateDir = resolve(options.stateDir);
+    if (tidy) {
+      await mkdir(stateDir, { recursive: true, mode: 0o711 });
+      await removeHalfFolders(stateDir);
+    }
     const machine = await inspectMachine({ cgroupParent: options.cgroupParent });
     if (options.cgroupParent !== undefined) requireParent(options.cgroupParent, machine.cgroups.hierarchies);
-    const runtime = new OciRuntime(machine, await isClosed(resolve(options.stateDir)), options);
-    if (machine.uid === 0) await removeLostNetworks({ stateDir: runtime.#stateDir, networks: runtime.#networks });
+    const runtime = new OciRuntime(machine, tidy && (await isClosed(stateDir)), options);
+    if (tidy && machine.uid === 0)
+      await removeLostNetworks({ stateDir: runtime.#stateDir, networks: runtime.#networks });
     return runtime;
   }
 
@@ -116,11 +129,17 @@ export class OciRuntime implements Runtime {
     return this.#networks.gateway;
   }
 
-  async clean({ dryRun }: { dryRun: boolean }): Promise<Leftover[]> {
+  async clean(options: CleanOptions): Promise<Leftover[]> {
     this.#assertPermitted();
     const inUse = (id: string) => this.#held.has(id) || this.#warm.has(id) || this.#busy.has(id);
-    const { hierarchies } = this.#machine.cgroups;
-    return removeLeftovers({ stateDir: this.#stateDir, hierarchies, networks: this.#networks, inUse }, dryRun);
+    const { cgroups } = this.#machine;
+    const estate = { stateDir: this.#stateDir, hierarchies: cgroups.hierarchies, networks: this.#networks, inUse };
+    const found = await removeLeftovers(estate, options);
+    if (!options.dryRun) {
+      await removeEmptyParents(cgroups);
+      await this.#userIds.sweep();
+    }
+    return found;
   }
 
   /**
@@ -189,7 +208,7 @@ export class OciRuntime implements Runtime {
   }
 
   async list(): Promise<SandboxRecord[]> {
-    const names = (await readdir(this.#stateDir)).filter(isSandboxId);
+    const names = (await namesIn(this.#stateDir)).filter(isSandboxId);
     const records = await Promise.all(names.map((id) => new SandboxFiles(this.#stateDir, id).readRecord()));
     return records.filter((record) => record !== undefined);
   }
@@ -198,6 +217,7 @@ export class OciRuntime implements Runtime {
     const all = [...this.#held.values(), ...this.#warm.values()];
     await Promise.all(all.map(async (sandbox) => sandbox?.[Symbol.asyncDispose]()));
     await this.#spares[Symbol.asyncDispose]();
+    if (!this.#tidy || this.#machine.uid !== 0) return;
     await removeEmptyParents(this.#machine.cgroups);
     await this.#userIds.sweep();
   }

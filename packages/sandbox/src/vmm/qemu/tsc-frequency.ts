@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { once } from 'node:events';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SandboxError } from '../../sandbox-error.ts';
 import { readProc } from '../../supervisor/process-identity.ts';
+import { temporaryFolder } from '../../temporary-folder.ts';
 
 /**
  * Frequency of this machine's time stamp counter in kHz, as its kernel tells it: where nothing changes the processor's
@@ -70,11 +70,11 @@ const JUMP = Buffer.from('e90d00', 'hex');
  * @throws SandboxError SANDBOX_VMM_FAILED
  */
 export async function measureTscKhz(qemu: string): Promise<number> {
-  const folder = await mkdtemp(join(tmpdir(), 'nex-tsc-'));
+  await using folder = await temporaryFolder('tsc');
   const firmware = Buffer.alloc(FIRMWARE_SIZE);
   FIRMWARE.copy(firmware);
   JUMP.copy(firmware, FIRMWARE_SIZE - RESET);
-  const file = join(folder, 'firmware');
+  const file = join(folder.path, 'firmware');
   let child: ChildProcess | undefined;
   try {
     await writeFile(file, firmware);
@@ -99,7 +99,6 @@ export async function measureTscKhz(qemu: string): Promise<number> {
     });
   } finally {
     child?.kill('SIGKILL');
-    await rm(folder, { recursive: true });
   }
 }
 
