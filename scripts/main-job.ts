@@ -2,7 +2,7 @@
 // What a user would type is run as the nex command itself and shown with its output.
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { DevServices } from '@nex-nix/devenv';
@@ -13,7 +13,7 @@ import type { NatsConnection } from '@nats-io/nats-core';
 import { Svcm } from '@nats-io/services';
 import { buildEcho } from '../examples/echo/build-echo.ts';
 import { printError, table } from '../packages/cli/src/output.ts';
-import { type Daemon, nex, startDaemon } from './nex-command.ts';
+import { NEX, nex } from './nex-command.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const USAGE = `npm start -- [--once] [--data-dir FOLDER] [--port PORT] [--cache-port PORT] [--timings FILE]
@@ -67,10 +67,10 @@ async function main(signal: AbortSignal): Promise<void> {
   const timings = new Timings();
   await using stack = new AsyncDisposableStack();
   try {
-    const { dev, node, storePath } = await timings.measure('everything up to the reply', () =>
+    const { dev, storePath } = await timings.measure('everything up to the reply', () =>
       runJob(stack, timings, { ...options, signal }),
     );
-    if (!options.once) await stayUp(node, { hints: whatNext(dev, storePath), dataDir: options.dataDir, signal });
+    if (!options.once) await stayUp(dev, whatNext(dev, storePath), signal);
   } finally {
     if (signal.aborted) console.log('\nStopping …');
     await timings.measure('stopping everything', () => stack.disposeAsync());
@@ -115,22 +115,17 @@ interface Job {
 }
 
 async function runJob(stack: AsyncDisposableStack, timings: Timings, { dataDir, port, cachePort, signal }: Job) {
-  const logs = join(dataDir, 'logs');
-  await mkdir(logs, { recursive: true });
   const { DevServices } = await import('@nex-nix/devenv');
-  const dev = stack.use(
-    await timings.measure('dev services', () => DevServices.start({ dataDir, port, cachePort, signal })),
-  );
-  const other = port === undefined && dev.port !== NATS_PORT ? `, as port ${NATS_PORT} is taken` : '';
-  console.log(`✅ NATS server at ${dev.url}${other}: operator Nex, account Exp, contexts Sys, ExpAdmin, ExpNode`);
-  if (dev.cache !== undefined) console.log(`✅ Binary cache for Nix clients at ${dev.cache.url}`);
-
-  const node = stack.use(startNode(dev, join(logs, 'node.log')));
-  const [{ id }, echo] = await both(signal, (either) => [
-    timings.measure('node', () => untilReady(node, either)),
+  const [dev, echo] = await both(signal, (either) => [
+    timings.measure('dev services with cache and node', async () => {
+      const services = stack.use(
+        await DevServices.start({ dataDir, port, cachePort, command: NEX, node: true, signal: either }),
+      );
+      sayReady(services, port);
+      return services;
+    }),
     timings.measure('nix build of the echo service', () => buildEcho({ dataDir, signal: either })),
   ]);
-  console.log(`✅ Node ${String(id)} is ready, with the nix nexlet and its cache`);
   const from = echo.way === 'nixpkgs' ? 'with nixpkgs' : "from this machine's own Node and C library";
   console.log(`✅ Echo service built ${from}: ${echo.storePath}`);
 
@@ -149,7 +144,14 @@ async function runJob(stack: AsyncDisposableStack, timings: Timings, { dataDir, 
   }
   // A node starts again what nobody has stopped.
   stack.defer(() => stopEcho(dev));
-  return { dev, node, storePath: echo.storePath };
+  return { dev, storePath: echo.storePath };
+}
+
+function sayReady(dev: DevServices, port: number | undefined): void {
+  const other = port === undefined && dev.port !== NATS_PORT ? `, as port ${NATS_PORT} was taken` : '';
+  console.log(`✅ NATS server at ${dev.url}${other}: operator Nex, account Exp, contexts Sys, ExpAdmin, ExpNode`);
+  if (dev.cache !== undefined) console.log(`✅ Binary cache for Nix clients at ${dev.cache.url}`);
+  console.log(`✅ Node ${dev.nodeId} is ready, with the nix nexlet and its cache`);
 }
 
 /** Runs two things side by side. When one fails, or `signal` is aborted, the other is aborted and waited for. */
@@ -167,41 +169,11 @@ async function both<A, B>(
   }
 }
 
-function startNode(dev: DevServices, logFile: string): Daemon {
-  const options = [
-    '--node-name',
-    'dev',
-    '--state-dir',
-    join(dev.dataDir, 'node'),
-    '--cache-key-file',
-    dev.cacheKeyFile,
-  ];
-  return startDaemon(['--context', 'ExpNode', 'node', 'up', '--until-stdin-ends', ...options], {
-    env: {
-      XDG_CONFIG_HOME: dev.configDir,
-      NEX_ISSUER_SIGNING_KEY: dev.accountSigningKeySeedFile,
-      NEX_ISSUER_ROOT_ACCOUNT: dev.accountPublicKey,
-      NEX_ISSUER_OPERATOR_SEED: dev.operatorSeedFile,
-      NEX_SYSTEM_CONTEXT: 'Sys',
-    },
-    logFile,
-    ready: 'nex node ready',
-  });
-}
-
-async function untilReady({ ready }: Daemon, signal: AbortSignal): Promise<Record<string, unknown>> {
-  return Promise.race([ready, untilAborted(signal).then(() => Promise.reject(signal.reason as Error))]);
-}
-
-/** Returns when `signal` is aborted; throws when the node ends before. */
-async function stayUp(
-  node: Daemon,
-  { hints, dataDir, signal }: { hints: string; dataDir: string; signal: AbortSignal },
-): Promise<void> {
+/** Returns when `signal` is aborted, or somebody has ended the services. */
+async function stayUp(dev: DevServices, hints: string, signal: AbortSignal): Promise<void> {
   console.log(hints);
-  console.log(`\nEverything stays up; Ctrl-C stops it all. Logs: ${show(join(dataDir, 'logs'))}`);
-  const failure = await Promise.race([node.ended, untilAborted(signal)]);
-  if (failure !== undefined) throw failure;
+  console.log(`\nEverything stays up; Ctrl-C stops it all. Logs: ${show(join(dev.dataDir, 'logs'))}`);
+  await Promise.race([dev.ended, untilAborted(signal)]);
 }
 
 async function untilAborted(signal: AbortSignal): Promise<void> {

@@ -1,5 +1,6 @@
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { devLog } from '@nex-nix/devenv';
 import { describeWith, type RunningProcess, startProcess, type TempDir, tempDir, waitFor } from '@nex-nix/test-kit';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { findTraces, pids, readProc } from './leftovers.ts';
@@ -71,8 +72,9 @@ describeWith(['nats-server', 'crun', 'nix', 'npm'], 'npm start', () => {
     const closure = await closureOf(output);
 
     expect(output).toContain(`${closure.length} paths, all there already`);
-    const log = await readFile(join(data, 'logs/node.log'), 'utf8');
-    expect(log).toMatch(new RegExp(`"paths":${closure.length},.*closure realised, every NAR hash verified`));
+    const log = await Array.fromAsync(devLog(data, { services: ['node'] }), ({ text }) => text);
+    const realised = log.filter((text) => text.includes('closure realised, every NAR hash verified'));
+    expect(realised).toEqual([expect.stringContaining(` paths=${closure.length} `)]);
     for (const path of closure) {
       const hashes = ['-q', '--hash', path];
       await using wanted = startProcess('nix-store', hashes);

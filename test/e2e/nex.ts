@@ -22,6 +22,11 @@ function nexEnvironment(env: Record<string, string | undefined> = {}): NodeJS.Pr
   return { ...clean, HOME, NO_COLOR: '1', ...env };
 }
 
+/** The nex command and its environment, for who starts it in another way. */
+export function nexCommand(args: readonly string[], env?: Record<string, string | undefined>) {
+  return { command: [process.execPath, NEX, ...args], env: nexEnvironment(env) };
+}
+
 /** Starts the nex command as a user would. */
 export function startNex(args: readonly string[], env?: Record<string, string | undefined>) {
   return startProcess(process.execPath, [NEX, ...args], { env: nexEnvironment(env) });

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { DevServices } from '@nex-nix/devenv';
+import { DevServices, type OnDevEvent } from '@nex-nix/devenv';
 import { findTool, startProcess, type RunningProcess, tempDir, waitFor } from '@nex-nix/test-kit';
 import { startNex } from '../e2e/nex.ts';
 
@@ -12,20 +12,32 @@ export interface ToolRun {
 /** Dev services in a temporary folder, and the real tools pointed at them. */
 export class Bed implements AsyncDisposable {
   readonly folder: string;
-  readonly services: DevServices;
+  #services: DevServices;
   readonly #stack: AsyncDisposableStack;
 
   private constructor(folder: string, services: DevServices, stack: AsyncDisposableStack) {
     this.folder = folder;
-    this.services = services;
+    this.#services = services;
+    stack.defer(async () => this.#services[Symbol.asyncDispose]());
     this.#stack = stack;
   }
 
   static async open(): Promise<Bed> {
     await using stack = new AsyncDisposableStack();
     const { path } = stack.use(await tempDir('nex-interop-'));
-    const services = stack.use(await DevServices.start({ dataDir: join(path, 'data'), port: 0, monitorPort: 0 }));
+    const services = await DevServices.start({ dataDir: join(path, 'data'), port: 0, monitorPort: 0 });
     return new Bed(path, services, stack.move());
+  }
+
+  get services(): DevServices {
+    return this.#services;
+  }
+
+  /** Ends the services, and starts them again on the same data, at other ports. */
+  async restart(onEvent: OnDevEvent = () => undefined): Promise<void> {
+    const { dataDir } = this.#services;
+    await this.#services[Symbol.asyncDispose]();
+    this.#services = await DevServices.start({ dataDir, port: 0, monitorPort: 0, onEvent });
   }
 
   /** What a user exports to reach the services; HOME too, so that no tool looks or writes into the real one. */

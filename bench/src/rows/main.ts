@@ -46,7 +46,7 @@ async function start(): Promise<Run> {
 
 function whereItGoes({ seconds, steps }: Run): string[] {
   return [
-    `A run of ${seconds.toFixed(2)} s; node and nix build run side by side:`,
+    `A run of ${seconds.toFixed(2)} s; services and nix build run side by side:`,
     ...steps.map(({ step, ms }) => `  ${String(ms).padStart(6)} ms  ${step}`),
   ];
 }

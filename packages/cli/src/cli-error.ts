@@ -39,6 +39,10 @@ const KINDS = {
   CLI_PATH_UNTRUSTED: 'refused',
   /** A file that is not to be overwritten is there already. */
   CLI_FILE_EXISTS: 'refused',
+  /** Somebody must agree first, and nobody can be asked. */
+  CLI_DEV_NOT_CONFIRMED: 'refused',
+  /** Dev services in the background ended before they were ready. */
+  CLI_DEV_ENDED: 'failed',
   /** The user ended the command. */
   CLI_INTERRUPTED: 'failed',
 } as const satisfies Record<string, ErrorKind>;

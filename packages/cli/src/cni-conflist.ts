@@ -8,13 +8,13 @@ export interface Found {
 }
 
 /** Where configuration lists of this machine are. */
-const FOLDER = '/etc/cni/conf.d';
+export const CNI_FOLDER = '/etc/cni/conf.d';
 
 /** Makes a tap of its own for a VMM that takes it over. Runtimes of this project make theirs by themselves. */
 const FOREIGN_PLUGIN = 'tc-redirect-tap';
 
 /** Looks for the configuration list of a network, by the name that it bears inside. What is none is passed over. */
-export async function findConflist(name: string, folder: string = FOLDER): Promise<Found> {
+export async function findConflist(name: string, folder: string = CNI_FOLDER): Promise<Found> {
   const own = "the node's own bridge is used";
   for (const entry of (await namesIn(folder)).filter((file) => file.endsWith('.conflist')).toSorted()) {
     const file = join(folder, entry);
@@ -26,7 +26,7 @@ export async function findConflist(name: string, folder: string = FOLDER): Promi
   return { why: `there is no CNI configuration list named "${name}" in "${folder}": ${own}` };
 }
 
-interface List {
+export interface List {
   readonly name?: unknown;
   readonly plugins?: readonly { readonly type?: unknown }[];
 }
@@ -41,7 +41,7 @@ async function namesIn(folder: string): Promise<string[]> {
 }
 
 /** Undefined when it is no JSON object with a list of plugins: whoever uses it by its path is told what is wrong with it. */
-async function readList(file: string): Promise<List | undefined> {
+export async function readList(file: string): Promise<List | undefined> {
   let list: unknown;
   try {
     list = JSON.parse(await readFile(file, 'utf8'));

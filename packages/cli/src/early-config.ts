@@ -21,24 +21,24 @@ interface EarlyKey {
   readonly option?: string;
   /** The value as that option has it. */
   readonly convert?: (value: never) => unknown;
-  /** It is told elsewhere what it means. */
-  readonly used?: true;
+  /** The option that it is used for without being converted by itself; empty for a group of others. */
+  readonly used?: string;
 }
 
 /** The keys of a node's configuration file in Nex 0.1.5. */
 const KEYS: Readonly<Record<string, EarlyKey>> = {
-  bin_path: { kind: 'texts', used: true },
-  cni: { kind: 'object', used: true },
+  bin_path: { kind: 'texts', used: 'bin-path' },
+  cni: { kind: 'object', used: '' },
   'cni.bin_path': { kind: 'texts', option: 'cni-path' },
   'cni.interface_name': { kind: 'text' },
   'cni.network_name': { kind: 'text', option: 'cni-network' },
-  default_resource_dir: { kind: 'text', used: true },
-  kernel_filepath: { kind: 'text', used: true },
-  rootfs_filepath: { kind: 'text', used: true },
+  default_resource_dir: { kind: 'text', used: 'guest-image' },
+  kernel_filepath: { kind: 'text', used: 'guest-image' },
+  rootfs_filepath: { kind: 'text', used: 'guest-image' },
   internal_node_host: { kind: 'text' },
   internal_node_port: { kind: 'number' },
-  machine_pool_size: { kind: 'number', used: true },
-  machine_template: { kind: 'object', used: true },
+  machine_pool_size: { kind: 'number', used: 'machine-pool-size' },
+  machine_template: { kind: 'object', used: '' },
   'machine_template.memsize_mib': { kind: 'number', option: 'machine-memory', convert: (mib: number) => `${mib}MiB` },
   'machine_template.vcpu_count': { kind: 'number', option: 'machine-vcpus' },
   otel_metrics: { kind: 'boolean' },
@@ -50,6 +50,14 @@ const KEYS: Readonly<Record<string, EarlyKey>> = {
   valid_issuers: { kind: 'texts' },
   workload_types: { kind: 'texts' },
 };
+
+/** All early keys, what their values must be, and for which option they stand. */
+export function earlyKeys(): { key: string; means: string; option: string | undefined }[] {
+  return Object.entries(KEYS)
+    .filter(([key]) => !Object.keys(KEYS).some((other) => other.startsWith(`${key}.`)))
+    .map(([key, { kind, option, used }]) => ({ key, means: KINDS[kind].means, option: option ?? used }))
+    .map(({ option, ...key }) => ({ ...key, option: option === undefined ? undefined : `--${option}` }));
+}
 
 /** One of these shows that a file is for a node of this kind. */
 export const EARLY_MARKS = ['default_resource_dir', 'machine_pool_size', 'machine_template', 'rootfs_filepath'];
@@ -88,7 +96,7 @@ export function idleEarlyKeys(values: Values): string[] {
     .filter(([key, { option, used }]) => {
       if (valueAt(values, key) === undefined) return false;
       if (key === 'kernel_filepath' || key === 'rootfs_filepath') return hasFolder;
-      return option === undefined && used !== true;
+      return option === undefined && used === undefined;
     })
     .map(([key]) => key);
 }

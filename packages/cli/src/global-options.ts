@@ -29,7 +29,7 @@ export interface GlobalOptions {
 /** What says where to connect and as whom; read by {@link import('./connection.ts')}, since several sources add up there. */
 export const CONNECTION_OPTIONS = [
   new Option('--context <name>', 'natscli context to connect with (NATS_CONTEXT); default: the selected one'),
-  new Option('--nats.context <name>', 'the same, as Go nex spells it').hideHelp(),
+  new Option('--nats.context <name>', 'the same as --context, as Go nex spells it').hideHelp(),
   new Option('-s, --nats.servers <urls>', 'NATS servers, separated by commas (NATS_URL)'),
   new Option('--nats.creds-file <file>', 'credentials file (NATS_CREDS)'),
   new Option('--nats.jwt <jwt>', 'user JWT, with --nats.seed (NATS_JWT)'),

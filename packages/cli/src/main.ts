@@ -8,6 +8,8 @@ const LINGER_MS = 100;
 
 // Nobody reads on, as in "nex logs | head".
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  // A command that has something to stop first listens itself.
+  if (process.stdout.listenerCount('error') > 1) return;
   if (error.code !== 'EPIPE') throw error;
   process.exit(BROKEN_PIPE);
 });

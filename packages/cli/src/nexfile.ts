@@ -4,6 +4,18 @@ import type { Lifecycle } from '@nex-nix/protocol';
 
 const LIFECYCLES: readonly Lifecycle[] = ['service', 'job', 'function'];
 
+/** The keys of a Nexfile, and what they mean. */
+export const NEXFILE_KEYS = {
+  name: 'Name of the workload',
+  type: 'Which nexlet runs it; without it nix',
+  lifecycle: 'service, job or function; without it service, or function where the start request has triggers',
+  start_request: 'What that nexlet is to run',
+  description: 'What it is, for people',
+  tags: 'Map of tags that the node must have',
+  environment: 'Map of variables; sealed to the nexlet that gets it',
+  metadata: 'Object: whatever is to be listed with it',
+} as const;
+
 /** A Nexfile, by Go nex's keys; `environment` and `metadata` are this project's. What is absent is for the command line to say. */
 export interface Nexfile {
   readonly name?: string;
@@ -100,6 +112,6 @@ function withoutUndefined(file: { [K in keyof Nexfile]: Nexfile[K] | undefined }
 function unusable(path: string, why: string, cause?: unknown): CliError {
   return new CliError('CLI_USAGE', `Cannot use the Nexfile "${path}": ${why}`, {
     cause,
-    hint: 'It has the keys name, type, lifecycle and start_request, and may have description, tags, environment, metadata',
+    hint: `It is an object with some of the keys ${Object.keys(NEXFILE_KEYS).join(', ')}`,
   });
 }

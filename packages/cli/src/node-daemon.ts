@@ -11,7 +11,6 @@ import {
   formatSecretKey,
   generateSecretKey,
   LocalStore,
-  NixError,
   parsePublicKey,
   parseSecretKey,
   publicKeyOf,
@@ -20,17 +19,18 @@ import {
 import { NixNexlet } from '@nex-nix/nix-nexlet';
 import { type EventTarget, startNode } from '@nex-nix/node';
 import type { BridgeOptions } from './bridge-options.ts';
-import { CliError } from './cli-error.ts';
+import { readCacheKey } from './cache-key-file.ts';
 import { configuredNexlets } from './configured-nexlets.ts';
 import type { Context } from './context.ts';
 import { collectDisks } from './disk-collection.ts';
+import { endWithStdin } from './end-with-stdin.ts';
 import { createLogger } from './logger.ts';
 import { MachineLog } from './machine-log.ts';
 import type { MachineOptions } from './machine-options.ts';
 import { type MetricsOptions, NodeMetrics } from './node-metrics.ts';
 import { chooseMinter, type MinterOptions } from './node-minter.ts';
 import { openRuntimes } from './node-runtimes.ts';
-import { readSecretFile } from './secret-file.ts';
+import { seedIn } from './secret-file.ts';
 import { showingLogs } from './shown-logs.ts';
 import { takeStateFolder } from './state-folder.ts';
 import { VERSION } from './version.ts';
@@ -73,6 +73,7 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
   // What is wrong with the options shows before anything is started.
   const localNexlets = configuredNexlets(context.config('agents'));
   const minter = await chooseMinter(context, options, { logger, stack });
+  const seeds = await identitySeeds(options);
 
   stack.use(await takeStateFolder(stateDir));
   const metrics = stack.use(await NodeMetrics.start(options, logger));
@@ -114,8 +115,7 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
       nexus: options.nexus,
       tags: options.tags ?? {},
       stateDir,
-      nodeSeed: options.nodeSeed,
-      xkeySeed: options.nodeXkeySeed,
+      ...seeds,
       minter,
       nexlets: [options.showWorkloadLogs === true ? showingLogs(nexlet.definition, logger) : nexlet.definition],
       localNexlets,
@@ -144,6 +144,13 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
   await Promise.race([node.closed, untilAborted(AbortSignal.any([context.signal, stop.signal]))]);
   secondSignal.arm(() => node.abandon());
   logger.info({ id: node.id, workloads: options.onShutdown }, 'nex node stopping');
+}
+
+/** Who the node is, where its options say so. */
+async function identitySeeds({ nodeSeed, nodeXkeySeed }: NodeDaemonOptions) {
+  const seedOf = async (text: string | undefined, prefix: string) =>
+    text?.includes('/') === true ? seedIn(text, prefix) : text;
+  return { nodeSeed: await seedOf(nodeSeed, 'SN'), xkeySeed: await seedOf(nodeXkeySeed, 'SX') };
 }
 
 /** Which files the node's settings are from, and what in them is of earlier versions and has no meaning any more. */
@@ -183,7 +190,9 @@ async function keyOfOthers(nc: NatsConnection, signal: AbortSignal): Promise<str
 
 /** The cache's signing key: from the file that was named, else one of its own, made at the first start. */
 async function cacheKey({ stateDir, cacheKeyFile }: NodeDaemonOptions, logger: Logger): Promise<SecretKey> {
-  if (cacheKeyFile !== undefined) return readCacheKey(cacheKeyFile, logger);
+  if (cacheKeyFile !== undefined) {
+    return readCacheKey(cacheKeyFile, (message) => logger.warn({ file: cacheKeyFile }, message));
+  }
   const file = join(stateDir, 'cache/secret-key');
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
   const key = generateSecretKey(`nex-cache-${hostname()}`);
@@ -196,35 +205,8 @@ async function cacheKey({ stateDir, cacheKeyFile }: NodeDaemonOptions, logger: L
   }
 }
 
-async function readCacheKey(file: string, logger: Logger): Promise<SecretKey> {
-  const text = await readSecretFile(file, {
-    what: 'the key of the cache',
-    hint: `nex cache keygen --name cache.example.org-1 --out ${file}`,
-    warn: (message) => logger.warn({ file }, message),
-  });
-  try {
-    return parseSecretKey(text);
-  } catch (cause) {
-    if (!(cause instanceof NixError)) throw cause;
-    throw new CliError('CLI_USAGE', `Cannot use the key of the cache in "${file}": it is no secret key`, {
-      cause,
-      hint: 'Give the file that nex cache keygen wrote; what it printed is the public key',
-    });
-  }
-}
-
 async function untilAborted(signal: AbortSignal): Promise<void> {
   if (!signal.aborted) await once(signal, 'abort');
-}
-
-/** Calls `end` when standard input closes: the supervising process is gone, however it went. */
-function endWithStdin(end: () => void): Disposable {
-  process.stdin.once('close', end).resume();
-  return {
-    [Symbol.dispose]() {
-      process.stdin.off('close', end).destroy();
-    },
-  };
 }
 
 /** One more signal while the node ends: it ends at once. Workloads go on, and the next node takes them over. */

@@ -59,27 +59,39 @@ export class NodeMetrics implements AsyncDisposable {
 
   async #collect(): Promise<Metric[]> {
     const { node, store, cacheService } = this.#parts;
-    const { paths, bytes } = this.#fetched;
     return [
       ...((await node?.metrics()) ?? []),
-      one('nex_closure_fetched_paths_total', 'counter', 'Store paths that were fetched for workloads.', paths),
-      one('nex_closure_fetched_bytes_total', 'counter', 'Bytes of NARs that were fetched for workloads.', bytes),
-      ...(store === undefined ? [] : await storeMetrics(store)),
-      ...(cacheService === undefined ? [] : await cacheMetrics(cacheService)),
+      ...fetchMetrics(this.#fetched),
+      ...(store === undefined ? [] : storeMetrics(await store.size())),
+      ...(cacheService === undefined ? [] : cacheMetrics(await cacheService.counts())),
     ];
   }
 }
 
-async function storeMetrics(store: LocalStore): Promise<Metric[]> {
-  const { paths, bytes } = await store.size();
+/** How much of something there is. */
+interface Amount {
+  readonly paths: number;
+  readonly bytes: number;
+}
+
+/** What was fetched for workloads. */
+export function fetchMetrics({ paths, bytes }: Amount): Metric[] {
+  return [
+    one('nex_closure_fetched_paths_total', 'counter', 'Store paths that were fetched for workloads.', paths),
+    one('nex_closure_fetched_bytes_total', 'counter', 'Bytes of NARs that were fetched for workloads.', bytes),
+  ];
+}
+
+/** What is in the store of the node. */
+export function storeMetrics({ paths, bytes }: Amount): Metric[] {
   return [
     one('nex_store_paths', 'gauge', 'Valid paths in the store of the node.', paths),
     one('nex_store_nar_bytes', 'gauge', 'Bytes of the NARs of all valid paths in the store of the node.', bytes),
   ];
 }
 
-async function cacheMetrics(service: CacheService): Promise<Metric[]> {
-  const counts = await service.counts();
+/** What the cache service of the node has answered. */
+export function cacheMetrics(counts: Awaited<ReturnType<CacheService['counts']>>): Metric[] {
   const samples = (what: 'requests' | 'errors') =>
     counts.map((count) => ({ labels: { subject: count.subject }, value: count[what] }));
   return [

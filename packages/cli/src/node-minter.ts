@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { connectNats, resolveTarget, serverAccess } from '@nex-nix/nats-context';
 import type { Logger } from '@nex-nix/nexlet';
@@ -14,7 +13,7 @@ import {
 } from '@nex-nix/node';
 import { CliError } from './cli-error.ts';
 import type { Context } from './context.ts';
-import { readSecretFile } from './secret-file.ts';
+import { readSecretFile, seedIn } from './secret-file.ts';
 
 /** The options of a node that say which credentials it hands out. */
 export interface MinterOptions {
@@ -135,17 +134,4 @@ function pair(
   if (one !== undefined && other !== undefined) return [one, other];
   if (one === undefined && other === undefined) return undefined;
   throw new CliError('CLI_USAGE', `Cannot mint credentials: ${first} and ${second} come together`);
-}
-
-/** A seed as it is, or the file that holds it. */
-async function seedIn(text: string, prefix: string): Promise<string> {
-  if (text.startsWith(prefix) && text.length === 58) return text;
-  try {
-    return (await readFile(text, 'utf8')).trim();
-  } catch (cause) {
-    throw new CliError('CLI_USAGE', `Cannot read a seed in "${text}": ${(cause as Error).message}`, {
-      cause,
-      hint: `Give the seed itself (${prefix}…), or the path of a file that holds it`,
-    });
-  }
 }

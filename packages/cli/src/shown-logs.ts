@@ -4,10 +4,10 @@ import type { Feeds, Logger, NexletDefinition } from '@nex-nix/nexlet';
 export function showingLogs(definition: NexletDefinition, logger: Logger): NexletDefinition {
   const shown = (feeds: Feeds): Feeds => ({
     ...feeds,
-    log(namespace, workloadId, stream, line, place) {
+    log(namespace, workloadId, stream, line, options) {
       const text = typeof line === 'string' ? line : new TextDecoder().decode(line);
       logger.info({ component: 'workload', namespace, workloadId, stream }, text);
-      return feeds.log(namespace, workloadId, stream, line, place);
+      return feeds.log(namespace, workloadId, stream, line, options);
     },
   });
   return {

@@ -53,7 +53,10 @@ describeWith(['nats-server', 'crun'], 'nex node up', () => {
   it("takes Go's flags and configuration file, with their meaning", async () => {
     const servers = `${server.url},${DEAD}`;
     const global = ['-s', servers, '--json', '--config', await configWith('well')];
-    const identity = ['--node-name', 'n1', '--node-seed', SERVER.seed, '--node-xkey-seed', CURVE.seed];
+    // Go takes seeds alone; systemd hands out files.
+    const seedFile = join(folder.path, 'server.nk');
+    await writeFile(seedFile, `${SERVER.seed}\n`, { mode: 0o600 });
+    const identity = ['--node-name', 'n1', '--node-seed', seedFile, '--node-xkey-seed', CURVE.seed];
     const kept = ['--state-dir', join(folder.path, 'one'), '--state', 'kv', '--events', 'nats', '--retain'];
     const work = ['--max-workloads', '3', '--auction-ttl', '5s', '--agent-restart-limit', '1', '--show-workload-logs'];
     const remote = ['--allow-remote-agent-registration', '--tags', 'region=lab;zone=a'];

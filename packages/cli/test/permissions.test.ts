@@ -6,7 +6,7 @@ import { type CacheBed, startCacheBed, writeFiles } from './bed.ts';
 
 vi.setConfig({ testTimeout: 90_000 });
 
-/** What docs/cache.md gives each of them. */
+/** What docs/guides/cache.md gives each of them. */
 const READ = ['$NIXCACHE.read.>', '$JS.API.DIRECT.GET.NIX_CHUNKS.>', '$JS.API.STREAM.MSG.GET.NIX_CHUNKS'];
 const WRITE = ['$NIXCACHE.write.>', 'nixc.>'];
 const USERS = {

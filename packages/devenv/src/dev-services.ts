@@ -1,118 +1,159 @@
 import { mkdir } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
-import type { NatsConnection } from '@nats-io/nats-core';
-import { connectContext } from '@nex-nix/nats-context';
-import { ensureFeedStream } from '@nex-nix/node';
-import { FEED_STREAM } from '@nex-nix/protocol';
-import { ACCOUNT, type AccountUser, OPERATOR, SYSTEM_ACCOUNT, type SystemUser } from './claims.ts';
-import { DevError } from './dev-error.ts';
-import { cachePaths, DevCache } from './dev-cache.ts';
-import { ensureContext } from './dev-contexts.ts';
-import type { OnDevEvent } from './dev-event.ts';
+import { resolve } from 'node:path';
+import { ACCOUNT, type AccountUser, OPERATOR, type SystemUser } from './nsc/claims.ts';
+import { AccountsTask } from './services/accounts-task.ts';
+import { type ChosenServices, chooseServices } from './services/choose-services.ts';
+import { ControlServer } from './control/control-server.ts';
+import { describeEvent } from './describe-event.ts';
+import type { DevControls, DevLogEntry, DevLogOptions, DevStatus, ServiceName } from './dev-controls.ts';
+import { devEnvironment } from './dev-environment.ts';
+import type { DevEvent, OnDevEvent } from './dev-event.ts';
+import { DevLogFile } from './supervisor/dev-log.ts';
+import type { DevServicesOptions } from './dev-options.ts';
+import { devPaths } from './dev-paths.ts';
+import { type DevPorts, rememberPorts } from './services/dev-ports.ts';
+import { endOrphans } from './supervisor/end-orphans.ts';
 import { lockFolder } from './folder-lock.ts';
-import { ensureIdentities, type Identities, setServiceUrl } from './identities.ts';
-import { endOrphan } from './nats-server.ts';
-import { NscStore } from './nsc-store.ts';
-import { ANY_PORT, choosePort } from './ports.ts';
-import { pushAccount } from './push-account.ts';
-import { findNatsServer } from './server-binary.ts';
-import { type ServerConfig, serverPaths } from './server-config.ts';
-import { SupervisedServer } from './supervised-server.ts';
+import { ensureIdentities, type Identities } from './nsc/identities.ts';
+import { NscStore } from './nsc/nsc-store.ts';
+import { findNatsServer } from './services/server-binary.ts';
+import { afterStart, type OnLine } from './supervisor/service.ts';
+import { StatusWatch } from './supervisor/status-watch.ts';
+import { Supervisor } from './supervisor/supervisor.ts';
 import { readIfPresent } from './write-file.ts';
 
-const NATS_PORT = 4222;
-const MONITOR_PORT = 8222;
+/** The binary cache of dev services. */
+export interface DevCache {
+  /** `http://127.0.0.1:port` */
+  url: string;
+  /** What the cache signs with, in Nix's syntax: for `trusted-public-keys`. */
+  publicKey: string;
+  /** File with the token that whoever writes over HTTP must show. */
+  tokenFile: string;
+  /** The token as Nix takes it: for `netrc-file`. */
+  netrcFile: string;
+}
 
-export interface DevServicesOptions {
-  /** Everything lies below this folder. Made when it is not there. */
+interface Parts extends ChosenServices {
   dataDir: string;
-  /** Port of nats-server; 0: any free one. @default 4222 when it is free, else any free one */
-  port?: number | undefined;
-  /** Port of nats-server's monitoring; 0: any free one. @default 8222 when it is free, else any free one */
-  monitorPort?: number | undefined;
-  /** Whether there is a binary cache with an HTTP door. @default true */
-  cache?: boolean | undefined;
-  /** Port of that door; 0: any free one. @default 8080 when it is free, else any free one */
-  cachePort?: number | undefined;
-  /** Name or path of nats-server. @default "nats-server", on PATH or in the sbin folders */
-  natsServer?: string | undefined;
-  /** Gives up starting. What was started by then is stopped. */
-  signal?: AbortSignal | undefined;
-  onEvent?: OnDevEvent | undefined;
+  log: DevLogFile;
+  store: NscStore;
+  identities: Identities;
 }
 
 /**
- * The NATS services that development needs, on loopback: a nats-server in operator mode with JetStream, the operator `Nex`, its account `Exp`
- * with users, natscli contexts, the stream of logs and events, a binary cache with an HTTP door. Disposing of it stops the server; the data stays for the next start.
+ * What development with nex needs, on loopback: a nats-server in operator mode with JetStream, the operator `Nex`, its account `Exp` with users,
+ * natscli contexts, the stream of logs and events, a binary cache with an HTTP door, a node. Disposing of it stops everything; the data stays
+ * for the next start.
  */
-export class DevServices implements AsyncDisposable {
+export class DevServices implements DevControls, AsyncDisposable {
   readonly dataDir: string;
-  readonly #server: SupervisedServer;
-  readonly #store: NscStore;
-  readonly #identities: Identities;
-  #cache: DevCache | undefined;
-  /** Everything that runs, and the lock. Empty until the start has succeeded: until then they belong to `start`. */
-  #stack = new AsyncDisposableStack();
+  /** Resolves when everything has stopped, also when another process has asked for that. */
+  readonly ended: Promise<void>;
+  readonly #ended = Promise.withResolvers<void>();
+  readonly #parts: Parts;
+  readonly #supervisor: Supervisor;
+  readonly #watch = new StatusWatch();
+  #environment: Record<string, string> = {};
+  /** The lock, the log, the control socket. */
+  readonly #stack: AsyncDisposableStack;
   #disposing: Promise<void> | undefined;
 
-  private constructor(dataDir: string, parts: { server: SupervisedServer; store: NscStore; identities: Identities }) {
-    this.dataDir = dataDir;
-    this.#server = parts.server;
-    this.#store = parts.store;
-    this.#identities = parts.identities;
+  private constructor(parts: Parts, stack: AsyncDisposableStack, onEvent: OnDevEvent) {
+    this.dataDir = parts.dataDir;
+    this.ended = this.#ended.promise;
+    this.#parts = parts;
+    this.#stack = stack;
+    const { store, identities, nats, cache, node } = parts;
+    const url = (): string => nats.url;
+    const accounts = new AccountsTask({ configDir: this.dataDir, store, identities, url, onEvent });
+    const ports = (): DevPorts => ({
+      nats: portOf(nats.url),
+      monitor: portOf(nats.monitorUrl),
+      ...(cache?.service.url === undefined ? {} : { cache: portOf(cache.service.url) }),
+    });
+    const started = async (): Promise<void> => {
+      await rememberPorts(this.dataDir, ports());
+      this.#environment = await devEnvironment(this.dataDir);
+    };
+    const services = [
+      nats,
+      accounts,
+      ...(cache === undefined ? [] : [cache.service]),
+      ...(node === undefined ? [] : [node]),
+    ];
+    this.#supervisor = new Supervisor(
+      services.map((service) => afterStart(service, started)),
+      {
+        say: (service, text) => this.#append({ service, source: 'supervisor', text }),
+        changed: () => this.#watch.changed(),
+      },
+    );
   }
 
   /**
    * Starts everything, making what is missing and leaving what is there. When it fails, nothing is left running.
-   * Errors: `DevError`; `NodeError` when the stream of logs and events cannot be made; `ContextError` when the server does not let us in; `CacheError` when the cache does not start.
+   * Errors: `DevError`; `NodeError` when the stream of logs and events cannot be made; `ContextError` when the server does not let us in.
    */
   static async start(options: DevServicesOptions): Promise<DevServices> {
-    const { signal, onEvent = () => undefined } = options;
+    const { signal } = options;
     const dataDir = resolve(options.dataDir);
-    const folder = join(dataDir, 'nats');
+    const paths = devPaths(dataDir);
     const binary = await findNatsServer(options.natsServer, { signal });
     await mkdir(dataDir, { recursive: true });
     await using stack = new AsyncDisposableStack();
-    stack.use(await lockFolder(join(folder, 'devenv.lock'), dataDir));
-    const orphan = await endOrphan(folder, { signal });
-    if (orphan !== undefined) onEvent({ type: 'orphan-ended', pid: orphan });
-    const store = new NscStore(join(dataDir, 'nsc'), OPERATOR);
+    stack.use(await lockFolder(paths.lock, dataDir));
+    const log = stack.use(new DevLogFile(dataDir));
+    let services: DevServices | undefined;
+    const append = (entry: Omit<DevLogEntry, 'time'>): void => {
+      if (services === undefined) log.append({ time: new Date().toISOString(), ...entry });
+      else services.#append(entry);
+    };
+    const onEvent = (event: DevEvent): void => {
+      const text = describeEvent(event);
+      if (text !== undefined) append({ service: serviceOf(event), source: 'supervisor', text });
+      options.onEvent?.(event);
+    };
+    for (const orphan of await endOrphans(dataDir, { signal })) onEvent({ type: 'orphan-ended', ...orphan });
+    const store = await NscStore.open(paths.nsc, OPERATOR);
     const identities = await ensureIdentities(store, onEvent);
-    const { publicKey: systemAccount, jwt: systemAccountJwt } = identities.system;
-    const config = { folder, operatorFile: store.operatorFile, systemAccount, systemAccountJwt };
-    const server = stack.use(
-      await onFreePorts(options, (ports) =>
-        SupervisedServer.start({ binary, config: { ...config, ...ports }, signal, onEvent }),
-      ),
-    );
-    const services = new DevServices(dataDir, { server, store, identities });
-    await services.#setUp(onEvent, signal);
-    if (options.cache !== false) {
-      const user = { url: services.url, creds: services.credsFile('Node') };
-      const cache = await DevCache.start({ dataDir, user, port: options.cachePort, signal, onEvent });
-      services.#cache = stack.use(cache);
-      onEvent({ type: 'cache-started', url: cache.url });
+    const lines =
+      (service: ServiceName): OnLine =>
+      (source, text) =>
+        append({ service, source, text });
+    const parts = {
+      dataDir,
+      log,
+      store,
+      identities,
+      ...(await chooseServices(options, { dataDir, binary, store, identities, lines })),
+    };
+    services = new DevServices(parts, stack.move(), onEvent);
+    try {
+      await services.#start(options);
+    } catch (error) {
+      await services[Symbol.asyncDispose]();
+      throw error;
     }
-    services.#stack = stack.move();
     return services;
   }
 
   get url(): string {
-    return this.#server.url;
+    return this.#parts.nats.url;
   }
 
   get port(): number {
-    return this.#server.port;
+    return portOf(this.url);
   }
 
   /** URL of nats-server's HTTP monitoring. */
   get monitorUrl(): string {
-    return this.#server.monitorUrl;
+    return this.#parts.nats.monitorUrl;
   }
 
   /** Process id of nats-server; another one after a restart. */
   get pid(): number {
-    return this.#server.pid;
+    return this.#parts.nats.pid;
   }
 
   /** What `XDG_CONFIG_HOME` must be for natscli to see the contexts. */
@@ -122,107 +163,123 @@ export class DevServices implements AsyncDisposable {
 
   /** Public key of the account `Exp`. */
   get accountPublicKey(): string {
-    return this.#identities.account.publicKey;
+    return this.#parts.identities.account.publicKey;
   }
 
   /** File with the seed of the signing key of `Exp`, which signs users of the account. */
   get accountSigningKeySeedFile(): string {
-    return this.#store.keyFile(this.#identities.account.signingKey);
+    return this.#parts.store.keyFile(this.#parts.identities.account.signingKey);
   }
 
-  /** File with the seed of the operator's key that signs accounts. */
-  get operatorSeedFile(): string {
-    return this.#store.keyFile(this.#identities.operatorKey);
+  /** File with the seed of the operator's key that signs accounts; undefined when the store has none. */
+  get operatorSeedFile(): string | undefined {
+    const { operatorKey } = this.#parts.identities;
+    return operatorKey === undefined ? undefined : this.#parts.store.keyFile(operatorKey);
   }
 
   /** The binary cache, unless it was not wanted. */
   get cache(): DevCache | undefined {
-    return this.#cache;
+    const { cache } = this.#parts;
+    if (cache?.service.url === undefined) return undefined;
+    const { cacheToken, cacheNetrc } = devPaths(this.dataDir);
+    return { url: cache.service.url, publicKey: cache.publicKey, tokenFile: cacheToken, netrcFile: cacheNetrc };
   }
 
   /** File with the secret key of the binary cache. Nodes need it too: each of them may sign. Without a cache it may be missing. */
   get cacheKeyFile(): string {
-    return cachePaths(this.dataDir).secretKey;
+    return devPaths(this.dataDir).cacheKey;
+  }
+
+  /** Public key of the node; undefined without one. */
+  get nodeId(): string | undefined {
+    return this.#parts.node?.id;
   }
 
   credsFile(user: AccountUser | SystemUser): string {
-    return this.#store.credsFile(user === 'sys' ? SYSTEM_ACCOUNT : ACCOUNT, user);
+    const { store, identities } = this.#parts;
+    return store.credsFile(user === 'sys' ? identities.system.name : ACCOUNT, user);
   }
 
   /** The bearer JWT of the user `EchoService`. */
   async echoServiceJwt(): Promise<string> {
-    const file = this.#store.userFile(ACCOUNT, 'EchoService');
+    const { store } = this.#parts;
+    const file = store.userFile(ACCOUNT, 'EchoService');
     const jwt = await readIfPresent(file);
-    if (jwt === undefined) throw this.#store.damaged(`${file} has gone`);
+    if (jwt === undefined) throw store.damaged(`${file} has gone`);
     return jwt.trim();
   }
 
-  /** Environment that points the tools `nats` and `nsc` at these services. */
+  /** Variables that point the tools `nats`, `nsc`, `nex` and Nix at these services. */
   env(): Record<string, string> {
-    const folder = join(this.dataDir, 'nats');
+    return { ...this.#environment };
+  }
+
+  async status(): Promise<DevStatus> {
     return {
-      NATS_HOME: folder,
-      NATS_JWT_DIR: serverPaths(folder).jwt,
-      NSC_HOME: this.#store.root,
-      NKEYS_PATH: this.#store.root,
-      XDG_CONFIG_HOME: this.configDir,
+      dataDir: this.dataDir,
+      pid: process.pid,
+      services: this.#supervisor.statuses,
+      environment: this.env(),
     };
   }
 
-  /** Stops the cache and nats-server, and waits until they are gone. */
+  watch(signal?: AbortSignal): AsyncIterable<DevStatus> {
+    return this.#watch.watch(() => this.status(), signal);
+  }
+
+  logs(options?: DevLogOptions): AsyncIterable<DevLogEntry> {
+    return this.#parts.log.read(options);
+  }
+
+  restart(service: ServiceName): Promise<void> {
+    return this.#supervisor.restart(service);
+  }
+
+  /** Stops everything in reverse order, and waits until it is gone. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#disposing ??= this.#stack.disposeAsync();
+    this.#disposing ??= this.#stop();
     await this.#disposing;
   }
 
-  async #setUp(onEvent: OnDevEvent, signal: AbortSignal | undefined): Promise<void> {
-    const { account } = this.#identities;
-    await setServiceUrl(this.#store, this.url);
-    await this.#connected('sys', signal, async (nc) => {
-      onEvent({ type: 'account', name: account.name, outcome: await pushAccount(nc, account) });
+  async #start({ signal, onControls }: DevServicesOptions): Promise<void> {
+    const onDown = (): void => void this[Symbol.asyncDispose]().catch(() => undefined);
+    const control = await ControlServer.start({ dataDir: this.dataDir, controls: this, onDown });
+    this.#stack.use(control);
+    this.#stack.defer(() => {
+      // Before the socket: who watches from elsewhere gets what was said last.
+      this.#parts.log[Symbol.dispose]();
+      this.#watch[Symbol.dispose]();
     });
-    const contexts = { Sys: 'sys', ExpAdmin: 'Admin', ExpNode: 'Node' } as const;
-    for (const [name, user] of Object.entries(contexts)) {
-      await ensureContext(this.configDir, { name, url: this.url, creds: this.credsFile(user) }, onEvent);
-    }
-    await this.#connected('Admin', signal, async (nc) => {
-      onEvent({ type: 'stream', name: FEED_STREAM, created: await ensureFeedStream(nc) });
-    });
+    this.#released = () => control.released();
+    onControls?.(this);
+    await this.#supervisor.start(signal);
   }
 
-  async #connected(
-    user: AccountUser | SystemUser,
-    signal: AbortSignal | undefined,
-    use: (nc: NatsConnection) => Promise<void>,
-  ): Promise<void> {
-    const context = { url: this.url, creds: this.credsFile(user) };
-    const nc = await connectContext(context, { name: 'nex dev', reconnect: false, signal });
+  /** Tells those who wait for the end that it has come. */
+  #released: () => void = () => undefined;
+
+  async #stop(): Promise<void> {
     try {
-      await use(nc);
+      await this.#supervisor[Symbol.asyncDispose]();
+      await this.#stack.disposeAsync();
     } finally {
-      await nc.close();
+      this.#released();
+      this.#ended.resolve();
     }
-    signal?.throwIfAborted();
+  }
+
+  #append(entry: Omit<DevLogEntry, 'time'>): void {
+    this.#parts.log.append({ time: new Date().toISOString(), ...entry });
+    if (entry.source === 'supervisor') return;
+    this.#supervisor.printed(entry.service, entry.text);
+    this.#watch.printed();
   }
 }
 
-type Ports = Pick<ServerConfig, 'port' | 'monitorPort'>;
+function serviceOf(event: DevEvent): ServiceName {
+  return event.type === 'orphan-ended' ? event.service : 'accounts';
+}
 
-/** Starts on the wanted or usual ports. A usual one that somebody else takes in that moment is left to them. */
-async function onFreePorts<T>(wanted: DevServicesOptions, start: (ports: Ports) => Promise<T>): Promise<T> {
-  const ports = {
-    port: await choosePort(wanted.port, NATS_PORT),
-    monitorPort: await choosePort(wanted.monitorPort, MONITOR_PORT),
-  };
-  try {
-    return await start(ports);
-  } catch (error) {
-    if (!(error instanceof DevError) || error.code !== 'DEVENV_PORT_TAKEN') throw error;
-    const other: Ports = {
-      port: wanted.port === undefined ? ANY_PORT : ports.port,
-      monitorPort: wanted.monitorPort === undefined ? ANY_PORT : ports.monitorPort,
-    };
-    if (other.port === ports.port && other.monitorPort === ports.monitorPort) throw error;
-    return start(other);
-  }
+function portOf(url: string): number {
+  return Number(new URL(url).port);
 }

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -6,6 +7,19 @@ import { readIfPresent, writePrivateFile } from './write-file.ts';
 
 /** SQLite's result code for a lock that somebody else holds. */
 const SQLITE_BUSY = 5;
+
+/** Whether somebody holds `<file>`. Nothing is changed; one that is not there nobody holds. */
+export function isFolderLocked(file: string): boolean {
+  if (!existsSync(file)) return false;
+  using database = new DatabaseSync(file);
+  try {
+    database.exec('BEGIN EXCLUSIVE');
+    return false;
+  } catch (error) {
+    if ((error as { errcode?: number }).errcode === SQLITE_BUSY) return true;
+    throw error;
+  }
+}
 
 /**
  * Holds `<file>` until it is disposed of or the process ends, however it ends: the lock is the operating system's (that of an open SQLite
@@ -25,7 +39,7 @@ export async function lockFolder(file: string, folder: string): Promise<Disposab
       'DEVENV_ALREADY_RUNNING',
       `Cannot start dev services in "${folder}": process ${pid ?? 'unknown'} runs them`,
       {
-        hint: pid === undefined ? 'Choose another data folder' : `Choose another data folder, or end them: kill ${pid}`,
+        hint: 'See them: nex dev status. End them: nex dev down. Or choose another data folder',
         cause: error,
       },
     );

@@ -1,16 +1,24 @@
-import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
-import { join } from 'node:path';
-import { type DevEvent, DevServices, type DevServicesOptions } from '@nex-nix/devenv';
-import { describeEachNix, describeWith, tempDir, waitFor } from '@nex-nix/test-kit';
+import { dirname, join } from 'node:path';
+import { DevServices, type DevServicesOptions } from '@nex-nix/devenv';
+import { describeEachNix, describeWith, tempDir } from '@nex-nix/test-kit';
 import { expect, it, vi } from 'vitest';
+import { NEX } from '../../../test/e2e/nex.ts';
 import { addPaths, nixMachine } from '../../cache/test/http-fixture.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
 const start = async (dataDir: string, options: Partial<DevServicesOptions> = {}) =>
-  DevServices.start({ dataDir, port: 0, monitorPort: 0, cachePort: 0, ...options });
+  DevServices.start({
+    dataDir,
+    command: [process.execPath, NEX],
+    port: 0,
+    monitorPort: 0,
+    cachePort: 0,
+    ...options,
+  });
 
 const mode = async (file: string) => (await stat(file)).mode & 0o777;
 
@@ -66,19 +74,6 @@ describeEachNix('the binary cache of dev services', (nix) => {
 });
 
 describeWith(['nats-server'], 'the binary cache of dev services', () => {
-  it('goes on when nats-server was killed', async () => {
-    await using dir = await tempDir();
-    const events: DevEvent[] = [];
-    await using services = await start(dir.path, { onEvent: (event) => events.push(event) });
-    const absent = `${services.cache?.url}/00000000000000000000000000000000.narinfo`;
-    expect((await fetch(absent)).status).toBe(404);
-    process.kill(services.pid, 'SIGKILL');
-    await waitFor('the end', () => events.some(({ type }) => type === 'server-ended'));
-    // Asked while there is no server: the answer waits for it.
-    expect((await fetch(absent)).status).toBe(404);
-    expect(events.some((event) => event.type === 'server-started' && event.restarted)).toBe(true);
-  });
-
   it('takes another port than a taken 8080, but not than the wanted one', async () => {
     await using dir = await tempDir();
     // 8080 itself may be taken by somebody else here.
@@ -104,8 +99,8 @@ describeWith(['nats-server'], 'the binary cache of dev services', () => {
     ['token', 'short', /^Cannot use the token of the cache in ".*token": it needs 16 characters, no spaces$/],
   ])('does not start with a damaged %s, and leaves it as it is', async (name, content, message) => {
     await using dir = await tempDir();
-    await (await start(dir.path))[Symbol.asyncDispose]();
     const file = join(dir.path, 'cache', name);
+    await mkdir(dirname(file));
     await writeFile(file, content);
     await expect(start(dir.path)).rejects.toMatchObject({
       code: 'DEVENV_CACHE_INVALID',

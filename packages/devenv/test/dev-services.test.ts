@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { type Account, decode, encodeAccount } from '@nats-io/jwt';
 import { fromSeed } from '@nats-io/nkeys';
-import { type DevEvent, DevServices, type DevServicesOptions } from '@nex-nix/devenv';
+import { type DevControls, type DevEvent, DevServices, type DevServicesOptions } from '@nex-nix/devenv';
 import { connectContext, connectNats } from '@nex-nix/nats-context';
 import { describeWith, startProcess, tempDir, waitFor } from '@nex-nix/test-kit';
 import { afterEach, expect, it, vi } from 'vitest';
@@ -78,7 +78,6 @@ describeWith(['nats-server'], 'DevServices', () => {
     expect(services.env()).toMatchObject({ XDG_CONFIG_HOME: dir.path, NSC_HOME: join(dir.path, 'nsc') });
     expect(await readFile(services.accountSigningKeySeedFile, 'utf8')).toMatch(/^SA/);
     expect(services.accountPublicKey).toMatch(/^A[A-Z2-7]{55}$/);
-    expect(events.map((event) => event.type)).toContain('server-started');
     expect(events).toContainEqual({ type: 'account', name: 'Exp', outcome: 'pushed' });
     expect(events).toContainEqual({ type: 'stream', name: 'NEX_FEED', created: true });
 
@@ -111,6 +110,8 @@ describeWith(['nats-server'], 'DevServices', () => {
     expect(await publish(services)).toBe(2);
     expect(await services.echoServiceJwt()).toBe(echoJwt);
     expect(services.accountPublicKey).toBe(first.services.accountPublicKey);
+    // Contexts that somebody has copied stay valid.
+    expect([services.url, services.monitorUrl]).toEqual([first.services.url, first.services.monitorUrl]);
     expect(second.events.filter((event) => 'created' in event && event.created)).toEqual([]);
     expect(second.events).toContainEqual({ type: 'account', name: 'Exp', outcome: 'newer-on-server' });
     expect(await lookUpAccount(services)).toBe(newer);
@@ -118,17 +119,20 @@ describeWith(['nats-server'], 'DevServices', () => {
 
   it('start a killed nats-server again, on the same port and data', async () => {
     await using dir = await tempDir();
-    const { services, events } = await start({ dataDir: dir.path });
+    const { services } = await start({ dataDir: dir.path });
     await using _ = services;
     const nc = await connectNats({ context: 'ExpAdmin', configDir: services.configDir });
     await jetstream(nc).publish('$NEX.FEED.default.events.Started', '{}');
     await nc.close();
     const { pid, url } = services;
     process.kill(pid, 'SIGKILL');
-    await waitFor('the restart', () => events.some((event) => event.type === 'server-started' && event.restarted));
+    for await (const { services: found } of services.watch()) {
+      if (found[0]?.state === 'ready' && found[0].restarts === 1) break;
+    }
     expect(services.pid).not.toBe(pid);
     expect(services.url).toBe(url);
-    expect(events).toContainEqual({ type: 'server-ended', code: null, signal: 'SIGKILL', restartInMs: 100 });
+    const said = await Array.fromAsync(services.logs({ services: ['nats'] }), ({ text }) => text);
+    expect(said).toContain('ended with SIGKILL; starting it again in 100 ms');
     const again = await connectNats({ context: 'ExpAdmin', configDir: services.configDir });
     expect((await (await jetstreamManager(again)).streams.info('NEX_FEED')).state.messages).toBe(1);
     await again.close();
@@ -138,8 +142,10 @@ describeWith(['nats-server'], 'DevServices', () => {
     await using dir = await tempDir();
     const dataDir = join(dir.path, 'data');
     const fixture = join(import.meta.dirname, 'fixtures/hold-dev-services.ts');
-    await using holder = startProcess(process.execPath, ['--conditions=nexsrc', fixture, dataDir]);
-    const serverPid = await waitFor('the holder', () => Number(/ready (\d+)/.exec(holder.output())?.[1]));
+    await using holder = startProcess(process.execPath, ['--conditions=nexsrc', fixture, JSON.stringify({ dataDir })]);
+    const serverPid = await waitFor('the holder', () => Number(/ready (\d+)/.exec(holder.output())?.[1]), {
+      timeout: 25_000,
+    });
     using stack = new DisposableStack();
     stack.defer(() => {
       if (isAlive(serverPid)) process.kill(serverPid, 'SIGKILL');
@@ -155,7 +161,7 @@ describeWith(['nats-server'], 'DevServices', () => {
     await holder.exited;
     const { services, events } = await start({ dataDir });
     await using _ = services;
-    expect(events).toContainEqual({ type: 'orphan-ended', pid: serverPid });
+    expect(events).toContainEqual({ type: 'orphan-ended', service: 'nats', pid: serverPid });
     expect(isAlive(serverPid)).toBe(false);
   });
 
@@ -179,12 +185,18 @@ describeWith(['nats-server'], 'DevServices', () => {
 
     const controller = new AbortController();
     let pid = 0;
-    const onEvent = (event: DevEvent) => {
-      if (event.type !== 'server-started') return;
-      pid = event.pid;
-      controller.abort(new Error('enough'));
+    const onControls = async (controls: DevControls) => {
+      for await (const { services } of controls.watch()) {
+        pid = services[0]?.pid ?? pid;
+        if (pid !== 0) controller.abort(new Error('enough'));
+      }
     };
-    await expect(DevServices.start({ ...FREE, dataDir, signal: controller.signal, onEvent })).rejects.toThrow('enough');
+    const options = { ...FREE, dataDir, signal: controller.signal };
+    const watching: Promise<void>[] = [];
+    await expect(
+      DevServices.start({ ...options, onControls: (controls) => watching.push(onControls(controls)) }),
+    ).rejects.toThrow('enough');
+    await Promise.all(watching);
     expect(pid).toBeGreaterThan(0);
     expect(isAlive(pid)).toBe(false);
 

@@ -1,9 +1,11 @@
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import type { UpstreamOptions } from '@nex-nix/cache';
+import type { Logger, UpstreamOptions } from '@nex-nix/cache';
+import type { NatsConnection } from '@nats-io/nats-core';
 import { Command, Option } from 'commander';
 import { CliError } from '../cli-error.ts';
 import { action } from '../context.ts';
+import { endWithStdin, untilStdinEnds } from '../end-with-stdin.ts';
 import { positive } from '../parse.ts';
 import { readSecretFile } from '../secret-file.ts';
 import { parseBytes } from '../units.ts';
@@ -20,6 +22,8 @@ interface Options {
   tlsKey?: string;
   upstream?: string[];
   trustedPublicKeys?: string;
+  serviceKeyFile?: string;
+  untilStdinEnds?: boolean;
 }
 
 /** Shorter ones can be guessed. */
@@ -49,16 +53,25 @@ export const cacheServe = (): Command =>
     .option('--tls-key <file>', 'the private key of the certificate, in PEM')
     .option('--upstream <url>', 'a binary cache to fetch from what is missing; may be given several times', append)
     .option('--trusted-public-keys <keys>', "keys that sign what upstreams have, in Nix's syntax")
+    .option(
+      '--service-key-file <file>',
+      'be the service of the cache as well, which accepts and signs, with this key: where no node runs',
+    )
+    .addOption(untilStdinEnds())
     .addHelpText(
       'after',
       [
         '',
         'The token goes into the netrc-file of Nix: machine HOST login nex password TOKEN',
         '',
+        'A cache needs its service, which every node has. Without any node, --service-key-file makes this command one. Give it',
+        'and all nodes of the account the same key (nex node up --cache-key-file), as a client trusts one key for the whole cache.',
+        '',
         'Examples:',
         '  nex cache serve',
         '  nex cache serve --listen 0.0.0.0:8080 --token-file token',
         '  nex cache serve --listen 0.0.0.0:8443 --tls-cert fullchain.pem --tls-key key.pem',
+        '  nex cache serve --token-file token --service-key-file cache.key',
         '  nex cache serve --upstream https://cache.nixos.org \\',
         '    --trusted-public-keys cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=',
         '  nix copy --to "http://127.0.0.1:8080?compression=zstd" ./result',
@@ -79,6 +92,7 @@ export const cacheServe = (): Command =>
           import('../logger.ts'),
         ]);
         const logger = createLogger(context.globals);
+        await using _service = await startService(nc, options, { logger, signal: context.signal });
         await using server = await CacheHttpServer.start(nc, {
           ...options.listen,
           token,
@@ -102,10 +116,28 @@ export const cacheServe = (): Command =>
           ].join('\n'),
         );
         if (context.globals.json === true) logger.info({ url: server.url, publicKey }, 'binary cache ready');
-        if (!context.signal.aborted) await once(context.signal, 'abort');
+        const stop = new AbortController();
+        using _stdin = options.untilStdinEnds === true ? endWithStdin(() => stop.abort()) : undefined;
+        const signal = AbortSignal.any([context.signal, stop.signal]);
+        if (!signal.aborted) await once(signal, 'abort');
         return undefined;
       }),
     );
+
+/** The service of the cache, where it was asked for. */
+async function startService(
+  nc: NatsConnection,
+  { serviceKeyFile }: Options,
+  { logger, signal }: { logger: Logger; signal: AbortSignal },
+): Promise<AsyncDisposable | undefined> {
+  if (serviceKeyFile === undefined) return undefined;
+  const [{ readCacheKey }, { CacheService }] = await Promise.all([
+    import('../cache-key-file.ts'),
+    import('@nex-nix/cache'),
+  ]);
+  const secretKey = await readCacheKey(serviceKeyFile, (message) => logger.info({ file: serviceKeyFile }, message));
+  return CacheService.start(nc, { secretKey, logger, signal });
+}
 
 function append(url: string, urls: readonly string[] = []): string[] {
   const { protocol } = URL.parse(url) ?? {};

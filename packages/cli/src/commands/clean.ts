@@ -1,57 +1,40 @@
-import { existsSync } from 'node:fs';
-import type { Leftover, Runtime } from '@nex-nix/sandbox';
 import { Command } from 'commander';
-import { addBridgeOptions, type BridgeOptions, bridgeNetwork } from '../bridge-options.ts';
+import { addBridgeOptions } from '../bridge-options.ts';
 import { action } from '../context.ts';
+import type { CleanOptions, Left } from '../leftovers.ts';
 import { table } from '../output.ts';
-import { defaultStateDir, machinesIn, requireStateFolder, sandboxesIn, takeStateFolder } from '../state-folder.ts';
-
-interface Options extends BridgeOptions {
-  stateDir: string;
-  dryRun?: boolean;
-}
+import { defaultStateDir, requireStateFolder, stateDirOption } from '../state-folder.ts';
 
 export const clean = (): Command =>
   addBridgeOptions(
     new Command('clean')
-      .description('Remove what a node that is gone has left on this machine')
-      .option('--state-dir <folder>', 'state folder of the node that is gone', defaultStateDir())
+      .description('Remove what nodes and dev services that are gone have left on this machine')
+      .addOption(stateDirOption('state folder of the node that is gone'))
+      .option('--data-dir <folder>', 'data folder of the dev services that are gone', '.data')
+      .option('--cgroup-parent <path>', 'cgroup that its workloads were put below')
       .option('--dry-run', 'only show it'),
   )
     .addHelpText(
       'after',
-      '\nOnly what carries the mark of nex is looked at, and what belongs to a running workload stays. A node does the same' +
-        '\nwhen it starts; this is for machines on which none is to start any more.' +
+      '\nOnly what carries the mark of nex is looked at, and what belongs to something that runs stays: containers, virtual' +
+        '\nmachines and their images, namespaces, interfaces, addresses, rules of the firewall, control groups, sockets, temporary' +
+        '\nfolders, processes. A node, and nex dev, remove their own when they start; this is for machines on which none is to start' +
+        '\nany more. Only root sees and removes what is left of sandboxes.' +
         '\n\nExamples:\n  nex clean --dry-run\n  nex clean --state-dir /srv/nex\n  nex clean --bridge-name lab0     of a node that was started with it',
     )
     .action(
-      action<Options>(async (context, options) => {
-        const { stateDir, dryRun = false } = options;
-        await requireStateFolder(stateDir);
-        // Held until all is done: a node that started meanwhile would make what looks left over.
-        using _state = await takeStateFolder(stateDir);
-        const found: Leftover[] = [];
-        for await (const runtime of runtimesOf(options, (message) => context.say(message))) {
-          context.signal.throwIfAborted();
-          found.push(...((await runtime.clean?.({ dryRun })) ?? []));
-        }
-        return { value: { stateDir, dryRun, leftovers: found }, text: describe(found, dryRun) };
+      action<CleanOptions>(async (context, { dryRun = false, ...options }) => {
+        const { stateDir, dataDir } = options;
+        // On a machine that has had no node there may be other things nevertheless.
+        if (stateDir !== defaultStateDir()) await requireStateFolder(stateDir);
+        const { cleanMachine } = await import('../leftovers.ts');
+        const warn = (message: string) => context.say(message);
+        const leftovers = await cleanMachine({ ...options, dryRun }, { warn, signal: context.signal });
+        return { value: { stateDir, dataDir, dryRun, leftovers }, text: describe(leftovers, dryRun) };
       }),
     );
 
-/** Whatever a node may have made sandboxes with; each is let go of before the next comes. */
-async function* runtimesOf({ stateDir, ...bridge }: Options, warn: (text: string) => void): AsyncIterable<Runtime> {
-  const { MicrovmRuntime, OciRuntime } = await import('@nex-nix/sandbox');
-  const network = await bridgeNetwork(bridge, warn);
-  await using oci = await OciRuntime.open({ stateDir: sandboxesIn(stateDir), network });
-  yield oci;
-  const machines = machinesIn(stateDir);
-  if (!existsSync(machines)) return;
-  await using microvm = await MicrovmRuntime.open({ stateDir: machines, network, tidy: false });
-  yield microvm;
-}
-
-function describe(found: readonly Leftover[], dryRun: boolean): string {
+function describe(found: readonly Left[], dryRun: boolean): string {
   if (found.length === 0) return 'Nothing is left over';
   const rows = found.map(({ kind, name }) => [kind, name]);
   return table(dryRun ? 'Left over, not removed' : 'Removed', ['What', 'Name'], rows);

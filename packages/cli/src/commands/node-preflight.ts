@@ -6,7 +6,7 @@ import { addMachineOptions } from '../machine-options.ts';
 import { parsePort } from '../parse.ts';
 import type { Findings, Group, Item } from '../preflight/group.ts';
 import type { PreflightOptions } from '../preflight/groups.ts';
-import { defaultStateDir } from '../state-folder.ts';
+import { stateDirOption } from '../state-folder.ts';
 
 interface Options extends PreflightOptions {
   yes?: boolean;
@@ -21,17 +21,19 @@ export const nodePreflight = (): Command => {
     .description('See whether this machine has what a node needs, and install what is missing')
     .option('--yes', 'install without asking')
     .option('--force', 'the same, as in Nex 0.1')
-    .option('--state-dir <folder>', 'state folder that the node will have', defaultStateDir())
+    .addOption(stateDirOption('state folder that the node will have'))
     .option('--cgroup-parent <path>', 'cgroup that workloads will be put below')
-    .option('--metrics-port <port>', 'port that the node will serve metrics on', parsePort);
+    .option('--metrics-port <port>', 'port that the node will serve metrics on', parsePort)
+    .option('--metrics-address <address>', 'where it will listen for that', '127.0.0.1');
   addMachineOptions(command);
   addBridgeOptions(command);
   return command
     .addHelpText(
       'after',
       '\nGive it the options that nex node up will have. It starts a sandbox of each kind that is asked for: nothing else' +
-        '\ntells whether that works. What is marked ⛔ keeps a node from starting; the rest only narrows what workloads may ask' +
-        '\nfor. Exit code 1 when something is ⛔. With --check it only looks: nothing is installed, nothing is asked.' +
+        '\ntells whether that works. What is marked ⛔ is missing: it keeps a node from starting, unless it is optional, which only' +
+        '\nnarrows what workloads may ask for. Exit code 1 when something that is not optional is missing. With --check it only' +
+        '\nlooks: nothing is installed, nothing is asked.' +
         '\n\nExamples:\n  nex node preflight\n  nex node preflight --check --json\n  sudo nex node preflight --yes --guest-image ./guest',
     )
     .action(

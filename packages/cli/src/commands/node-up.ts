@@ -2,10 +2,11 @@ import { Command, Option } from 'commander';
 import { addBridgeOptions } from '../bridge-options.ts';
 import { CliError } from '../cli-error.ts';
 import { action } from '../context.ts';
+import { untilStdinEnds } from '../end-with-stdin.ts';
 import { addMachineOptions } from '../machine-options.ts';
 import { parsePort, parseTags } from '../parse.ts';
 import type { NodeDaemonOptions } from '../node-daemon.ts';
-import { defaultStateDir } from '../state-folder.ts';
+import { stateDirOption } from '../state-folder.ts';
 import { parseDuration } from '../units.ts';
 import { addWorkloadDefaults } from '../workload-defaults.ts';
 
@@ -42,9 +43,12 @@ function addIdentity(command: Command): void {
     .option('--node-name <name>', 'name of the node; default: the host name')
     .option('--nexus <name>', 'group of nodes it belongs to', 'nexus')
     .option('--tags <tags>', 'k=v;k2=v2: what workloads may ask for', parseTags)
-    .option('--state-dir <folder>', 'identity, store, sandboxes and cache key', defaultStateDir())
-    .option('--node-seed <seed>', 'server seed SN…: who the node is, in place of what its state folder says')
-    .option('--node-xkey-seed <seed>', 'curve seed SX…, likewise')
+    .addOption(stateDirOption('identity, store, sandboxes and cache key'))
+    .option(
+      '--node-seed <seed>',
+      'server seed SN…, or the path of a file with it: who the node is, in place of what its state folder says',
+    )
+    .option('--node-xkey-seed <seed>', 'curve seed SX…, or the path of a file with it, likewise')
     .addOption(
       new Option('--state <where>', 'where it keeps what it is to run: kv or none')
         .argParser(oneOrEmpty(['kv', 'none'], 'a place for the state'))
@@ -86,7 +90,7 @@ function addWork(command: Command): void {
         .choices(['stop', 'leave'])
         .default('stop'),
     )
-    .addOption(new Option('--until-stdin-ends', 'stop when standard input ends: for a supervising process').hideHelp());
+    .addOption(untilStdinEnds());
 }
 
 /** Who may look at it. */

@@ -1,15 +1,17 @@
 import { access, constants } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Findings, Group, Item } from './group.ts';
-import { packageRemedy } from './remedies.ts';
+import { installation } from './packages.ts';
 
 /** A program or plugin that is looked for by name. */
 export interface WantedFile {
   readonly file: string;
   /** For people: `Host-local CNI plugin`. */
   readonly description: string;
-  /** Package of Debian that has it. */
-  readonly debian: string;
+  /** Package of Debian that has it; absent: none does. */
+  readonly debian?: string;
+  /** What to do where there is no such package. */
+  readonly hint?: string;
   readonly essential: boolean;
 }
 
@@ -27,7 +29,7 @@ export function filesGroup(title: string, folders: readonly string[], wanted: re
         missing = missing.filter(({ description }) => !items.some(({ name }) => name === description));
         searched.push({ path, items });
       }
-      return { folders: searched, items: missing.map(absent) } satisfies Findings;
+      return { folders: searched, items: await Promise.all(missing.map(absent)) } satisfies Findings;
     },
   };
 }
@@ -36,14 +38,13 @@ function found({ file, description, essential }: WantedFile, folder: string): It
   return { name: description, met: true, essential, detail: join(folder, file) };
 }
 
-function absent({ file, description, essential, debian }: WantedFile): Item {
+async function absent({ file, description, essential, debian, hint }: WantedFile): Promise<Item> {
   return {
     name: description,
     met: false,
     essential,
     detail: `there is no "${file}" in these folders`,
-    hint: `apt-get install ${debian}`,
-    remedy: packageRemedy(debian),
+    ...(debian === undefined ? { hint } : await installation([debian])),
   };
 }
 

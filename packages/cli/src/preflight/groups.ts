@@ -3,9 +3,10 @@ import { type BridgeOptions, bridgeNetwork } from '../bridge-options.ts';
 import type { Context } from '../context.ts';
 import type { MachineOptions } from '../machine-options.ts';
 import { kindsOf, vmmOf } from '../node-runtimes.ts';
+import { cniGroup } from './cni-group.ts';
 import { filesGroup, type WantedFile } from './files-group.ts';
 import type { Group } from './group.ts';
-import { guestGroup } from './guest-group.ts';
+import { GUEST, guestGroup, isGuestImage } from './guest-group.ts';
 import { machineGroup } from './machine-group.ts';
 import { natsGroup } from './nats-group.ts';
 import { sandboxGroup } from './sandbox-group.ts';
@@ -16,6 +17,7 @@ export interface PreflightOptions extends BridgeOptions, MachineOptions {
   cgroupParent?: string;
   allowUnlimited?: boolean;
   metricsPort?: number;
+  metricsAddress: string;
 }
 
 const CNI_PLUGINS: readonly WantedFile[] = [
@@ -44,7 +46,7 @@ const QEMU: WantedFile = {
 const FIRECRACKER: WantedFile = {
   file: 'firecracker',
   description: 'Firecracker VM binary',
-  debian: 'qemu-system-x86 (Debian has no Firecracker; QEMU does the same: --vmm qemu)',
+  hint: 'nix profile install nixpkgs#firecracker, or take QEMU, which does the same: --vmm qemu',
   essential: true,
 };
 
@@ -69,12 +71,12 @@ export async function preflightGroups(context: Context, options: PreflightOption
   ];
   const common = { network, ...(options.cgroupParent === undefined ? {} : { cgroupParent: options.cgroupParent }) };
   const { guestImage } = options;
-  const openMicrovm = (stateDir: string) =>
-    // Once only: a template would take longer than a boot.
+  const openMicrovm = async (stateDir: string) =>
+    // Once only: a template would take longer than a boot. Without an image it says nevertheless what else is missing.
     MicrovmRuntime.open({
       ...common,
       stateDir,
-      guestImage,
+      ...((await isGuestImage(guestImage)) ? { guestImage } : {}),
       vmm: vmmOf(options, stateDir),
       poolSize: 0,
       useTemplates: false,
@@ -83,14 +85,21 @@ export async function preflightGroups(context: Context, options: PreflightOption
   return [
     filesGroup('Required CNI Plugins', cniPluginFolders(network), CNI_PLUGINS),
     filesGroup('Required binaries', [...path, '/usr/sbin', '/sbin'], programs),
-    ...(oci ? [sandboxGroup('Containers (oci)', (stateDir) => OciRuntime.open({ ...common, stateDir }))] : []),
+    cniGroup(options, cniPluginFolders(network)),
+    ...(oci
+      ? [sandboxGroup('Containers (oci)', { open: async (stateDir) => OciRuntime.open({ ...common, stateDir }) })]
+      : []),
     ...(microvm && guestImage !== undefined
-      ? [guestGroup(resolve(guestImage)), sandboxGroup('Virtual machines (microvm)', openMicrovm)]
+      ? [
+          guestGroup(resolve(guestImage)),
+          sandboxGroup('Virtual machines (microvm)', { open: openMicrovm, omit: [GUEST] }),
+        ]
       : []),
     natsGroup(context),
     machineGroup({
       stateDir: options.stateDir,
       ports: options.metricsPort === undefined || options.metricsPort === 0 ? [] : [options.metricsPort],
+      address: options.metricsAddress,
     }),
   ];
 }

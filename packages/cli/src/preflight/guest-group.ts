@@ -2,13 +2,26 @@ import { readdir } from 'node:fs/promises';
 import { toPublicError } from '@nex-nix/errors';
 import type { Group, Remedy } from './group.ts';
 
+/** Name of the item, here and in what a runtime says. */
+export const GUEST = 'guest image';
+
+/** Whether a folder is a guest image, as far as one sees without reading all of it. */
+export async function isGuestImage(folder: string | undefined): Promise<boolean> {
+  if (folder === undefined) return false;
+  const { readGuestImage } = await import('@nex-nix/guest');
+  return readGuestImage(folder).then(
+    () => true,
+    () => false,
+  );
+}
+
 /** The guest image that virtual machines boot: whole, or built from this machine's kernel where there is nothing yet. */
 export function guestGroup(folder: string): Group {
   return {
     title: 'Guest image',
     look: async () => {
       const { readGuestImage } = await import('@nex-nix/guest');
-      const item = { name: 'guest image', essential: true };
+      const item = { name: GUEST, essential: true };
       try {
         const { kind, system, agent } = await readGuestImage(folder, { verify: true });
         const detail = `${folder}: ${kind} guest for ${system}, agent ${agent}`;

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { NatsConnection } from '@nats-io/nats-core';
 import { toPublicError } from '@nex-nix/errors';
 import type { Context } from '../context.ts';
@@ -33,6 +34,7 @@ interface Answer {
   readonly error?: { readonly description?: string };
   readonly memory?: number;
   readonly storage?: number;
+  readonly created?: string;
   readonly streams?: readonly { readonly ts?: string }[];
 }
 
@@ -40,8 +42,9 @@ async function jetStreamItems(context: Context, nc: NatsConnection): Promise<Ite
   const name = 'JetStream';
   const domain = context.connection.jetstreamDomain;
   const prefix = domain === undefined ? '$JS.API' : `$JS.${domain}.API`;
-  const ask = async (subject: string) => {
-    const reply = await nc.request(`${prefix}.${subject}`, '', { timeout: TIMEOUT_MS });
+  const ask: Ask = async (subject, payload) => {
+    const text = payload === undefined ? '' : JSON.stringify(payload);
+    const reply = await nc.request(`${prefix}.${subject}`, text, { timeout: TIMEOUT_MS });
     return { answer: reply.json<Answer>(), time: Date.now() };
   };
   try {
@@ -49,7 +52,7 @@ async function jetStreamItems(context: Context, nc: NatsConnection): Promise<Ite
     if (answer.error !== undefined) throw new Error(answer.error.description ?? 'JetStream refused to answer');
     const used = formatBytes((answer.memory ?? 0) + (answer.storage ?? 0));
     const item = { name, met: true, essential: true, detail: `on, ${used} are used in this account` };
-    return [item, ...clockItem(await ask('STREAM.LIST'))];
+    return [item, ...clockItem((await toldByList(ask)) ?? (await toldByStream(ask)))];
   } catch (error) {
     const detail = `it does not answer: ${error instanceof Error ? error.message : String(error)}`;
     const hint = 'Start nats-server with --jetstream, and give the account JetStream limits';
@@ -57,11 +60,39 @@ async function jetStreamItems(context: Context, nc: NatsConnection): Promise<Ite
   }
 }
 
-/** Servers tell their time with each stream since 2.10; where there is none, nothing can be said. */
-function clockItem({ answer, time }: { answer: Answer; time: number }): Item[] {
-  const told = answer.streams?.find(({ ts }) => ts !== undefined)?.ts;
+type Ask = (subject: string, payload?: object) => Promise<{ answer: Answer; time: number }>;
+
+/** What the server's clock says, and what ours did at that moment. */
+interface Told {
+  theirs: string;
+  ours: number;
+}
+
+/** Servers tell their time with each stream, since 2.10. */
+async function toldByList(ask: Ask): Promise<Told | undefined> {
+  const { answer, time } = await ask('STREAM.LIST');
+  const theirs = answer.streams?.find(({ ts }) => ts !== undefined)?.ts;
+  return theirs === undefined ? undefined : { theirs, ours: time };
+}
+
+/** Others, and those without streams, tell when one was made: one in memory, of a subject of its own, which goes at once. */
+async function toldByStream(ask: Ask): Promise<Told | undefined> {
+  const name = `NEX_PREFLIGHT_${randomUUID().replaceAll('-', '')}`;
+  const { answer, time } = await ask(`STREAM.CREATE.${name}`, {
+    name,
+    subjects: [name],
+    storage: 'memory',
+    max_msgs: 1,
+  });
+  if (answer.created === undefined) return undefined;
+  await ask(`STREAM.DELETE.${name}`);
+  return { theirs: answer.created, ours: time };
+}
+
+/** Where nobody tells, as without the right to make streams, nothing can be said. */
+function clockItem(told: Told | undefined): Item[] {
   if (told === undefined) return [];
-  const skew = Math.abs(Date.parse(told) - time);
+  const skew = Math.abs(Date.parse(told.theirs) - told.ours);
   const clock = { name: 'clock', essential: true, detail: `${skew} ms apart from that of the NATS server` };
   return skew <= MAX_SKEW_MS
     ? [{ ...clock, met: true }]

@@ -13,7 +13,5 @@ export function printGroup(title: string, { folders, items }: Findings): string 
 function line({ name, met, essential, detail, hint }: Item): string {
   if (met) return `✅ Dependency Satisfied - ${detail} [${name}]`;
   const todo = hint === undefined ? '' : `; ${hint}`;
-  return essential
-    ? `⛔ Dependency Missing - ${name}: ${detail}${todo}`
-    : `⚠️  Optional, missing - ${name}: ${detail}${todo}`;
+  return `⛔ Dependency Missing - ${name}${essential ? '' : ' (optional)'}: ${detail}${todo}`;
 }

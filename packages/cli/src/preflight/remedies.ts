@@ -1,24 +1,33 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { access, constants } from 'node:fs/promises';
 import { CliError } from '../cli-error.ts';
 import type { Remedy } from './group.ts';
 
 /** Debian and what is made of it; elsewhere people know better how to install. */
 const APT = '/usr/bin/apt-get';
 
-/** Installs a package of the distribution; undefined where this is not Debian, or not root. */
-export function packageRemedy(name: string): Remedy | undefined {
-  if (!existsSync(APT) || process.getuid?.() !== 0) return undefined;
+export async function hasApt(): Promise<boolean> {
+  try {
+    await access(APT, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Installs packages where there is apt; undefined for who is not root. */
+export function packageRemedy(names: readonly string[]): Remedy | undefined {
+  if (process.getuid?.() !== 0) return undefined;
   return {
-    what: `apt-get install ${name}`,
+    what: `apt-get install ${names.join(' ')}`,
     run: async (signal) => {
       try {
-        await apt(['install', '-y', '--no-install-recommends', name], signal);
+        await apt(['install', '-y', '--no-install-recommends', ...names], signal);
       } catch {
         // The package lists of a new machine are often absent or old.
         await apt(['update'], signal);
-        await apt(['install', '-y', '--no-install-recommends', name], signal);
+        await apt(['install', '-y', '--no-install-recommends', ...names], signal);
       }
     },
   };
