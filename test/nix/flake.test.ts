@@ -4,6 +4,11 @@ import { describeEachNix, type TempDir, tempDir } from '@nex-nix/test-kit';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ROOT, StubbedFlake } from './flake.ts';
 
+/** All packages are in one of these, and so is the shell. */
+const CHECKS = ['dev-shell', 'echo-workload', 'format', 'guest-image', 'nex'];
+/** Of a machine that has much else to do: all of it is seconds of one processor. */
+const TIMEOUT = 120_000;
+
 describeEachNix('files in the Nix language', (nix) => {
   it('can be parsed, all of them', async () => {
     const files = await Array.fromAsync(
@@ -24,20 +29,36 @@ describeEachNix('the flake, with a stub of nixpkgs', (nix) => {
   });
   afterAll(async () => folder[Symbol.asyncDispose]());
 
-  it('passes the checks of its outputs', async () => {
+  it('passes the checks of its outputs', { timeout: TIMEOUT }, async () => {
     const everywhere = nix.isAtLeast('2.18') ? ['--all-systems'] : [];
     await flake.run(nix, ['flake', 'check', '--no-build', ...everywhere]);
   });
 
-  it('needs nothing built to know what to build, on both kinds of machine', async () => {
-    for (const system of ['x86_64-linux', 'aarch64-linux']) {
-      const attribute = `packages.${system}.guest-image.drvPath`;
-      const derivation = await flake.run(
-        nix,
-        ['eval', '--raw', '--option', 'allow-import-from-derivation', 'false'],
-        attribute,
-      );
-      expect(basename(derivation)).toMatch(/^[0-9a-z]{32}-nex-guest-image\.drv$/);
+  it('needs nothing built to know what to build, on both kinds of machine', { timeout: TIMEOUT }, async () => {
+    const apply = 'builtins.mapAttrs (_: builtins.mapAttrs (_: output: output.drvPath))';
+    const options = ['eval', '--json', '--option', 'allow-import-from-derivation', 'false', '--apply', apply];
+    const checks = JSON.parse(await flake.run(nix, options, 'checks')) as Record<string, Record<string, string>>;
+    expect(Object.keys(checks)).toEqual(['aarch64-linux', 'x86_64-linux']);
+    for (const derivations of Object.values(checks)) {
+      expect(Object.keys(derivations)).toEqual(expect.arrayContaining(CHECKS));
+      for (const path of Object.values(derivations)) expect(basename(path)).toMatch(/^[0-9a-z]{32}-\S+\.drv$/);
+    }
+  });
+
+  it('fetches for each kind of machine what npm has for it, and nothing for others', async () => {
+    const apply = 'nex: nex.attributes.passthru.nodeModules.attributes.places';
+    for (const [system, cpu] of [
+      ['x86_64-linux', 'x64'],
+      ['aarch64-linux', 'arm64'],
+    ]) {
+      const places = JSON.parse(
+        await flake.run(nix, ['eval', '--json', '--apply', apply], `packages.${system}.nex`),
+      ) as string[];
+      expect(places).toEqual(expect.arrayContaining(['node_modules/commander', 'node_modules/@napi-rs/lzma']));
+      const native = places.filter((place) => /-(?:x64|arm64)/.test(place));
+      expect(native.filter((place) => !place.endsWith(`linux-${cpu}-gnu`))).toEqual([]);
+      // Of use to those who change nex, not to those who run it.
+      expect(places.filter((place) => /typescript|vitest|node-linux/.test(place))).toEqual([]);
     }
   });
 

@@ -10,13 +10,16 @@ const PARTS = [
   'flake.nix',
   'nix',
   'tsconfig.base.json',
-  'packages/errors',
-  'packages/guest',
-  'packages/nix',
-  'packages/sandbox',
+  'package.json',
+  'package-lock.json',
+  'packages',
+  'examples/echo',
 ];
 /** As Nix calls the machine that this runs on. */
 export const SYSTEM = `${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux`;
+
+/** Store paths that are the same for everyone: made of a file alone. */
+const SHARED = /-(?:source|assemble\.sh|install-echo\.mjs|make-wrapper\.sh|menu\.txt)$/;
 
 const NO_SOURCES = /\/(?:dist|node_modules|test)$/;
 
@@ -51,6 +54,7 @@ export class StubbedFlake {
     const machine = {
       path: path.join(delimiter),
       bash: findTool('bash'),
+      installed: ROOT,
       // Any ELF file stands for a kernel.
       vmlinux: await realpath(findTool('bash') ?? ''),
     };
@@ -60,11 +64,21 @@ export class StubbedFlake {
 
   /** Runs a command of `nix`: `words` are what stands before the flake, `output` what follows its `#`. Gives what it prints. */
   async run(nix: RealNix, words: readonly string[], output?: string): Promise<string> {
+    return (await nix.run('nix', ...words, ...this.#reference(nix, output))).toString().trim();
+  }
+
+  /** Runs a script in the development shell, entered in a folder. Gives what it prints. */
+  async develop(nix: RealNix, folder: string, script: string): Promise<string> {
+    // The shell is entered where the tests run, so that its hook has to run once more.
+    const words = ['--command', 'bash', '-c', `cd '${folder}' && eval "$shellHook" && ${script}`];
+    return (await nix.run('nix', 'develop', ...this.#reference(nix), ...words)).toString().trim();
+  }
+
+  #reference(nix: RealNix, output?: string): string[] {
     const flake = `path:${this.folder}${output === undefined ? '' : `#${output}`}`;
     // The newest Nix was unpacked, not installed: it does not find its own helper to build elsewhere.
     const alone = nix.isAtLeast('2.18') ? ['--option', 'build-hook', ''] : [];
-    const options = [...alone, '--no-write-lock-file', '--override-input', 'nixpkgs', `path:${this.#nixpkgs}`];
-    return (await nix.run('nix', ...words, flake, ...options)).toString().trim();
+    return [flake, ...alone, '--no-write-lock-file', '--override-input', 'nixpkgs', `path:${this.#nixpkgs}`];
   }
 
   /** Builds a package, or another output by its whole name. Gives its store path. */
@@ -75,16 +89,26 @@ export class StubbedFlake {
     return built[0]?.outputs.out ?? '';
   }
 
-  /** Removes all that was built for an output, named in full, from the machine's store. */
+  /** What a flake of somebody else says of its inputs: this one, and the same nixpkgs. */
+  get inputs(): string {
+    return `inputs = {
+      nixpkgs.url = "path:${this.#nixpkgs}";
+      nex-nix = { url = "path:${this.folder}"; inputs.nixpkgs.follows = "nixpkgs"; };
+    };`;
+  }
+
+  /** Removes all that was built for an output, named in full, from the machine's store, and what was built with that. */
   async unbuild(nix: RealNix, output: string): Promise<void> {
-    const derivation = JSON.parse(await this.run(nix, ['eval', '--json'], `${output}.drvPath`)) as string;
-    const made = await nix.run('nix-store', '--query', '--requisites', '--include-outputs', derivation);
+    await this.remove(nix, JSON.parse(await this.run(nix, ['eval', '--json'], `${output}.drvPath`)) as string);
+  }
+
+  /** The same for a derivation, by its store path. */
+  async remove(nix: RealNix, derivation: string): Promise<void> {
+    const query = async (...words: string[]) =>
+      (await nix.run('nix-store', '--query', ...words)).toString().trim().split('\n');
+    const made = await query('--requisites', '--include-outputs', derivation);
     // Sources are what they are, also for others.
-    const own = made
-      .toString()
-      .trim()
-      .split('\n')
-      .filter((path) => !/-(?:source|assemble\.sh)$/.test(path));
-    await nix.run('nix-store', '--delete', ...own);
+    const own = made.filter((path) => !SHARED.test(path));
+    await nix.run('nix-store', '--delete', ...(await query('--referrers-closure', ...own)));
   }
 }

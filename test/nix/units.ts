@@ -8,6 +8,8 @@ interface Unit {
   requires?: string[];
   after?: string[];
   wantedBy?: string[];
+  bindsTo?: string[];
+  restartIfChanged?: boolean;
   listenStreams?: string[];
   unitConfig?: Record<string, unknown>;
   serviceConfig?: Record<string, unknown>;
@@ -34,12 +36,13 @@ export function unitFiles({ services, sockets }: Units): { name: string; text: s
 }
 
 function unitText(unit: Unit): string {
-  const { description = '', requires = [], after = [], listenStreams, unitConfig, serviceConfig } = unit;
+  const { description = '', requires = [], after = [], bindsTo = [], listenStreams, unitConfig, serviceConfig } = unit;
   return [
     '[Unit]',
     `Description=${description}`,
     `Requires=${requires.join(' ')}`,
     `After=${after.join(' ')}`,
+    `BindsTo=${bindsTo.join(' ')}`,
     ...lines(unitConfig),
     ...(listenStreams === undefined ? ['[Service]'] : ['[Socket]', ...listenStreams.map((at) => `ListenStream=${at}`)]),
     ...lines(serviceConfig),
@@ -48,5 +51,5 @@ function unitText(unit: Unit): string {
 }
 
 function lines(settings: Record<string, unknown> = {}): string[] {
-  return Object.entries(settings).map(([key, value]) => `${key}=${String(value)}`);
+  return Object.entries(settings).flatMap(([key, value]) => [value].flat().map((one) => `${key}=${String(one)}`));
 }

@@ -20,7 +20,46 @@ let
     toString
     ;
   self = {
-    inherit (builtins) concatStringsSep;
+    inherit (builtins)
+      attrNames
+      attrValues
+      concatLists
+      concatMap
+      concatStringsSep
+      elem
+      filter
+      foldl'
+      genList
+      groupBy
+      head
+      length
+      replaceStrings
+      sort
+      stringLength
+      ;
+    concatStrings = builtins.concatStringsSep "";
+    concatMapStringsSep =
+      between: text: list:
+      builtins.concatStringsSep between (map text list);
+    imap0 = f: list: genList (at: f at (builtins.elemAt list at)) (builtins.length list);
+    last = list: builtins.elemAt list (builtins.length list - 1);
+    unique = builtins.foldl' (kept: value: if elem value kept then kept else kept ++ [ value ]) [ ];
+    max = one: other: if one > other then one else other;
+    optionalString = condition: text: if condition then text else "";
+    filterAttrs =
+      wanted: set:
+      builtins.removeAttrs set (filter (name: !(wanted name set.${name})) (attrNames set));
+    mapAttrsToList = f: set: map (name: f name set.${name}) (attrNames set);
+    hasInfix = infix: text: builtins.length (self.splitString infix text) > 1;
+    splitString =
+      separator: text:
+      filter isString (builtins.split (self.escapeRegex separator) text);
+    escapeRegex = builtins.replaceStrings [ "." ] [ "\\." ];
+    isDerivation = value: isAttrs value && value.type or "" == "derivation";
+    getName = package: (builtins.parseDrvName package).name;
+    getLib = package: package;
+    makeBinPath = packages: builtins.concatStringsSep ":" (map (package: "${package}/bin") packages);
+    strings.sanitizeDerivationName = builtins.replaceStrings [ " " "/" ] [ "-" "-" ];
     genAttrs =
       names: value:
       listToAttrs (
@@ -47,36 +86,6 @@ let
     licenses.mit = { };
     platforms.linux = [ ];
 
-    # Modules.
-    mkOption = option: option // { _type = "option"; };
-    mkOverride = priority: content: {
-      _type = "override";
-      inherit priority content;
-    };
-    mkForce = self.mkOverride 50;
-    mkDefault = self.mkOverride 1000;
-    literalMD = text: text;
-    types =
-      let
-        type = name: check: { inherit name check; };
-        # Merges to all of them.
-        list = type "list" isList // {
-          merge = concatLists;
-        };
-        set = type "set" isAttrs // {
-          merge = builtins.foldl' (one: other: one // other) { };
-        };
-      in
-      {
-        inherit list set;
-        bool = type "bool" isBool;
-        str = type "str" isString;
-        package = type "package" (value: isAttrs value && value.type or "" == "derivation");
-        raw = type "raw" (_: true);
-        nullOr = of: type "null or ${of.name}" (value: value == null || of.check value);
-        ints.between = low: high: type "int" (value: isInt value && low <= value && value <= high);
-      };
-
     # A set of files is what says of a path whether it is in.
     fileset =
       let
@@ -98,38 +107,35 @@ let
         toSource =
           { root, fileset }:
           let
+            # Whether anything below a folder is in.
+            holds =
+              folder:
+              let
+                entries = removeAttrs (builtins.readDir folder) [
+                  "node_modules"
+                  "dist"
+                  ".git"
+                  ".data"
+                ];
+                isIn =
+                  name:
+                  if entries.${name} == "directory" then
+                    holds "${folder}/${name}"
+                  else
+                    fileset "${folder}/${name}";
+              in
+              builtins.any isIn (attrNames entries);
             kept = builtins.path {
               name = "source";
               path = root;
               filter =
                 path: kind:
-                let
-                  inner =
-                    dir:
-                    concatLists (
-                      map (name: entry "${dir}/${name}" (builtins.readDir dir).${name}) (attrNames (builtins.readDir dir))
-                    );
-                  entry =
-                    at: type:
-                    if
-                      elem (baseNameOf at) [
-                        "node_modules"
-                        "dist"
-                        ".git"
-                        ".data"
-                      ]
-                    then
-                      [ ]
-                    else if type == "directory" then
-                      inner at
-                    else
-                      [ at ];
-                in
-                if kind == "directory" then filter fileset (entry path kind) != [ ] else fileset path;
+                if kind == "directory" then holds path else fileset path;
             };
           in
           "${kept}";
       };
   };
+  lib = self // import ./module-system.nix lib;
 in
-self
+lib

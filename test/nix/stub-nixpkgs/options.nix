@@ -1,25 +1,22 @@
 # The options of NixOS that the guest sets or reads, as NixOS 26.05 declares them; and what a system is built of.
-lib:
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
 let
-  option = type: {
-    _type = "option";
-    inherit type;
-  };
+  option = type: lib.mkOption { inherit type; };
   bool = option lib.types.bool;
   str = option lib.types.str;
-  list = option lib.types.list // {
+  list = option (lib.types.listOf lib.types.raw) // {
     default = [ ];
   };
-  set = option lib.types.set // {
+  set = option (lib.types.attrsOf lib.types.raw) // {
     default = { };
   };
   fixed = default: option lib.types.raw // { inherit default; };
 in
-{
-  config,
-  pkgs,
-  ...
-}:
 {
   options = {
     boot = {

@@ -58,22 +58,82 @@ let
       function (builtins.intersectAttrs (builtins.functionArgs function) self // given);
 
     runCommand = build;
-    stdenv.hostPlatform = {
-      inherit system;
-      isx86_64 = system == "x86_64-linux";
+    stdenv = self.stdenvNoCC // {
+      cc.cc = programs "gcc" [ "true" ];
     };
-    stdenvNoCC = self.stdenv // {
+    stdenvNoCC = {
+      hostPlatform = {
+        inherit system;
+        isx86_64 = system == "x86_64-linux";
+      };
       mkDerivation =
         attributes:
         build "${attributes.pname}-${attributes.version}" attributes ''
           cp -r "$src" source && chmod -R u+w source && cd source
           ${attributes.buildPhase}
           ${attributes.installPhase}
+          ${lib.optionalString (attributes.doInstallCheck or false) attributes.installCheckPhase}
         ''
         // {
-          inherit (attributes) version;
+          inherit (attributes) pname version;
         };
     };
+    mkShellNoCC =
+      { packages, ... }@attributes:
+      build attributes.name (
+        removeAttrs attributes [
+          "name"
+          "packages"
+        ]
+        // {
+          nativeBuildInputs = packages;
+          outputs = [ "out" ];
+        }
+      ) "printf %s \"$shellHook\" >\"$out\"";
+    # What the real one installs by npm is taken from where npm has installed the same lock file.
+    importNpmLock.buildNodeModules =
+      {
+        nodejs,
+        package,
+        packageLock,
+      }:
+      let
+        places = lib.filter (place: place != "") (lib.attrNames packageLock.packages);
+        isFetched =
+          row:
+          row ? integrity && lib.hasPrefix "https://registry.npmjs.org/" row.resolved && !(row.link or false);
+        foreign = lib.filter (place: !isFetched packageLock.packages.${place}) places;
+        unmet = lib.filter (name: !(packageLock.packages ? "node_modules/${name}")) (
+          lib.attrNames package.dependencies
+        );
+      in
+      if foreign ++ unmet != [ ] then
+        throw "cannot be fetched: ${toString (foreign ++ unmet)}"
+      else
+        build "${package.name}-node-modules"
+          {
+            inherit places nodejs;
+            lock = builtins.toJSON packageLock;
+          }
+          ''
+            for place in $places; do
+              mkdir -p "$out/$place"
+              (cd "${machine.installed}/$place" && find . -path ./node_modules -prune -o -type f -print0 | tar c --null -T -) | tar x -C "$out/$place"
+            done
+            printf %s "$lock" >"$out/node_modules/.package-lock.json"
+          '';
+    writeShellScriptBin =
+      name: text:
+      build name
+        {
+          inherit text;
+          meta.mainProgram = name;
+        }
+        ''
+          mkdir -p "$out/bin"
+          printf '#!%s\n%s\n' ${machine.bash} "$text" >"$out/bin/${name}"
+          chmod 0555 "$out/bin/${name}"
+        '';
     writeText = name: text: build name { inherit text; } "printf %s \"$text\" >\"$out\"";
     # The format is that of nixpkgs, and the hashes are as this Nix writes them.
     closureInfo =
@@ -110,23 +170,39 @@ let
     binutils = programs "binutils" [ "strip" ];
     e2fsprogs = programs "e2fsprogs" [ "mkfs.ext4" ];
     erofs-utils = programs "erofs-utils" [ "mkfs.erofs" ];
+    autoPatchelfHook = programs "auto-patchelf" [ "true" ];
+    busybox = programs "busybox" [ "true" ];
+    cni-plugins = programs "cni-plugins" [ "true" ];
+    crun = programs "crun" [ "crun" ];
+    ffmpeg = programs "ffmpeg" [ "true" ];
     hello = programs "hello" [ "true" ];
     iproute2 = programs "iproute2" [ "ip" ];
+    iptables = programs "iptables" [ "iptables" ];
+    kmod = programs "kmod" [ "true" ];
+    nats-server = programs "nats-server" [ "nats-server" ];
+    natscli = programs "natscli" [ "true" ];
+    nsc = programs "nsc" [ "true" ];
     qemu = programs "qemu" [ "true" ];
+    pkgsStatic.busybox = programs "busybox" [ "busybox" ];
+    curl = programs "curl" [ "curl" ];
+    jq = programs "jq" [ "true" ];
     util-linux = programs "util-linux" [ "unshare" ];
     esbuild = programs "esbuild" [ "esbuild" ];
+    nodejs_24 = programs "nodejs" [ "node" ];
+    ttyd = programs "ttyd" [ "true" ];
+    vhs = programs "vhs" [ "true" ];
     nodejs-slim_24 = programs "nodejs-slim" [ "node" ];
     nixfmt = programs "nixfmt" [ "true" ];
     nixfmt-tree = programs "nixfmt-tree" [ "true" ];
     systemd = build "systemd" { } ''
       mkdir -p "$out/lib/systemd" && ln -s /lib/systemd/systemd-socket-proxyd "$out/lib/systemd/"
     '';
-    makeBinaryWrapper = build "make-binary-wrapper" { } ''
+    makeWrapper = build "make-wrapper" { } ''
       mkdir -p "$out/bin"
-      printf '#!%s\nprintf "#!/bin/sh\\nexec %%s %%s \\"\\$@\\"\\n" "$1" "$4" >"$2" && chmod 0555 "$2"\n' ${machine.bash} >"$out/bin/makeWrapper"
-      sed -i 's|^printf|mkdir -p "$(dirname "$2")" \&\& printf|' "$out/bin/makeWrapper"
+      { printf '#!%s\n' ${machine.bash} && cat ${./make-wrapper.sh}; } >"$out/bin/makeWrapper"
       chmod 0555 "$out/bin/makeWrapper"
     '';
+    makeBinaryWrapper = self.makeWrapper;
     linuxPackages_6_18.kernel =
       build "linux-6.18" { } ''
         mkdir "$out" && echo kernel >"$out/Image"

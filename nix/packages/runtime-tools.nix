@@ -1,0 +1,21 @@
+# Programs that nex runs. Those that a machine has itself come first: these stand at the end of PATH.
+{
+  crun,
+  erofs-utils,
+  iproute2,
+  iptables,
+  kmod,
+  nats-server,
+  qemu,
+  util-linux,
+}:
+[
+  crun
+  erofs-utils
+  iproute2
+  iptables
+  kmod
+  nats-server
+  qemu
+  util-linux
+]
