@@ -1,4 +1,4 @@
-// npm run check: types, lint (import direction included), format, unused code. Runs all, then says which failed.
+// npm run check: types, lint (import direction included), format, reference, unused code. Runs all, then says which failed.
 import { runToEnd } from './run.mjs';
 import { ROOT, setUp } from './setup.mjs';
 
@@ -9,6 +9,7 @@ const CHECKS = [
   ['types of tests and scripts', 'tsc', '-p', 'tsconfig.scripts.json'],
   ['lint and import direction', 'oxlint'],
   ['format', 'oxfmt', '--check'],
+  ['docs/reference (written by npm run docs)', 'node', '--conditions=nexsrc', 'scripts/docs.ts', '--check'],
   ['unused code and dependencies', 'knip', '--no-progress'],
 ];
 

@@ -1,0 +1,3 @@
+import { testPage } from './test-page.ts';
+
+testPage('README.md', ['nix', 'patchelf']);
