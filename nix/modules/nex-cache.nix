@@ -26,6 +26,10 @@ let
       flag = "--tls-key";
       description = "The private key of the certificate, in PEM.";
     };
+    service_key_file = {
+      flag = "--service-key-file";
+      description = "Key to sign with: it is the service of the cache as well, where no node runs.";
+    };
   };
   unit = daemon.unit {
     name = "nex-cache";
@@ -41,6 +45,9 @@ let
     ++ whenSet "--compression" cfg.compression
     ++ whenSet "--max-upload" cfg.maxUpload
     ++ whenTrue "--normalise-uploads" cfg.normaliseUploads
+    ++ whenSet "--jetstream-replicas" cfg.jetstreamReplicas
+    ++ whenSet "--cache-storage" cfg.cacheStorage
+    ++ whenSet "--cache-max-size" cfg.cacheMaxSize
     ++ lib.concatMap (whenSet "--upstream") cfg.upstreams
     ++ lib.optionals (cfg.trustedPublicKeys != [ ]) [
       "--trusted-public-keys"
@@ -115,6 +122,12 @@ in
       default = false;
       description = "Blank store hashes in what is uploaded: a rebuild then adds next to nothing.";
     };
+    jetstreamReplicas = option (types.ints.between 1 5) "Copies of the cache in a cluster, where this service makes it. Default: 1.";
+    cacheStorage = choice "Where JetStream keeps the cache, likewise. Default: `file`." [
+      "file"
+      "memory"
+    ];
+    cacheMaxSize = option types.str "How much the cache may hold, likewise, for example `100GiB`.";
     upstreams = mkOption {
       type = types.listOf types.str;
       default = [ ];

@@ -43,6 +43,12 @@ in
       "none"
     ];
     retain = flag "Make the stream that keeps logs and events, where there is none.";
+    jetstream_replicas = option (types.ints.between 1 5) "Copies in a cluster of what it makes in JetStream: the cache, its state, the controller's, kept logs and events.";
+    cache_storage = choice "Where JetStream keeps the cache. Default: `file`." [
+      "file"
+      "memory"
+    ];
+    cache_max_size = size "How much the cache may hold, such as `100GiB`.";
 
     # What it runs.
     max_workloads = count "How many workloads it takes; 0: as many as come.";

@@ -77,6 +77,14 @@ describeEachNix('modules of NixOS, evaluated with a stub of nixpkgs', (nix) => {
     expect(options).toEqual(expect.arrayContaining(credentials));
   });
 
+  it('have an option for everything that nex cache serve has', async () => {
+    const serve = find(await buildProgram(['cache', 'serve']), ['cache', 'serve']);
+    const line = String(
+      evaluation.good['a cache with everything']?.services['nex-cache']?.serviceConfig?.['ExecStart'],
+    );
+    for (const { hidden, long } of serve.options) if (!hidden) expect(line).toMatch(new RegExp(`[" ]${long}[" ]`));
+  });
+
   it('tell a daemon its settings by a file of the store, and where its secrets are by systemd', async () => {
     const unit = evaluation.good['a node with everything']?.services['nex-node']?.serviceConfig ?? {};
     const line = String(unit['ExecStart']);

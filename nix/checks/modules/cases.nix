@@ -69,6 +69,9 @@
         compression = "none";
         maxUpload = "8GiB";
         normaliseUploads = true;
+        jetstreamReplicas = 3;
+        cacheStorage = "file";
+        cacheMaxSize = "100GiB";
         upstreams = [
           "https://cache.nixos.org"
           "https://other.example.org/100%25"
@@ -83,6 +86,7 @@
           token_file = "/run/secrets/token";
           tls_cert = "/run/secrets/cert.pem";
           tls_key = "/run/secrets/key.pem";
+          service_key_file = "/run/secrets/cache.key";
         };
       };
     };

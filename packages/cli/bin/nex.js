@@ -7,11 +7,13 @@ if (major < 24 || (major === 24 && minor < 12)) {
   process.exit(1);
 }
 
-// A node lives long. Left alone, V8 gives the youngest objects 64 MiB while many workloads start, and keeps them; the
-// limit can be set at the start of a process only, and this takes its place. See docs/decisions/0023-operations.md.
-const isNode = process.argv.includes('node') && process.argv.includes('up');
+// A node lives long, and NARs are large. Left alone, V8 gives the youngest objects 64 MiB while many workloads start or
+// chunks fly by, and keeps them; the limit can be set at the start of a process only, and this takes its place. See
+// docs/decisions/0023-operations.md.
+const has = (word) => process.argv.includes(word);
+const isLarge = (has('node') && has('up')) || (has('cache') && (has('pull') || has('push') || has('serve')));
 const isSized = [...process.execArgv, process.env.NODE_OPTIONS ?? ''].some((text) => text.includes('semi-space'));
-if (isNode && !isSized && process.send === undefined && process.execve !== undefined) {
+if (isLarge && !isSized && process.send === undefined && process.execve !== undefined) {
   const options = ['--max-semi-space-size=4', ...process.execArgv];
   process.execve(process.execPath, [process.execPath, ...options, ...process.argv.slice(1)], process.env);
 }

@@ -51,7 +51,7 @@ function formatted(globals: GlobalOptions, destination: number, isTerminal: bool
   return PinoPretty({
     destination,
     sync: true,
-    colorize: globals['logger.color'] ?? isTerminal,
+    colorize: globals['logger.color'] ?? (isTerminal && !process.env['NO_COLOR']),
     ignore: globals['logger.withPid'] === true ? 'hostname' : 'pid,hostname',
     translateTime: TIME_FORMATS[globals['logger.timefmt'] ?? 'DateTime'] ?? 'SYS:yyyy-mm-dd HH:MM:ss',
     ...(globals['logger.short'] === true ? { customPrettifiers: { level: shortLevel }, customLevels: '' } : {}),

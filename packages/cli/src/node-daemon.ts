@@ -19,7 +19,7 @@ import {
 import { NixNexlet } from '@nex-nix/nix-nexlet';
 import { type EventTarget, startNode } from '@nex-nix/node';
 import type { BridgeOptions } from './bridge-options.ts';
-import { readCacheKey } from './cache-key-file.ts';
+import { presentContextKeyFile, readCacheKey } from './cache-key-file.ts';
 import { configuredNexlets } from './configured-nexlets.ts';
 import type { Context } from './context.ts';
 import { collectDisks } from './disk-collection.ts';
@@ -33,11 +33,12 @@ import { openRuntimes } from './node-runtimes.ts';
 import { seedIn } from './secret-file.ts';
 import { showingLogs } from './shown-logs.ts';
 import { takeStateFolder } from './state-folder.ts';
+import { cacheStorage, type StorageOptions } from './storage-options.ts';
 import { VERSION } from './version.ts';
 import { workloadDefaults, type WorkloadDefaultsOptions } from './workload-defaults.ts';
 
 export interface NodeDaemonOptions
-  extends BridgeOptions, MachineOptions, MetricsOptions, MinterOptions, WorkloadDefaultsOptions {
+  extends BridgeOptions, MachineOptions, MetricsOptions, MinterOptions, StorageOptions, WorkloadDefaultsOptions {
   nodeName?: string;
   nexus: string;
   tags?: Record<string, string>;
@@ -83,9 +84,10 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
   logger.info({ servers: nc.getServer() }, 'Established node NATS connection');
   tellConfiguration(context, logger);
   const store = stack.use(await LocalStore.open({ dir: join(stateDir, 'store') }));
-  const secretKey = await cacheKey(options, logger);
+  const keyFile = options.cacheKeyFile ?? (await presentContextKeyFile(context.connection));
+  const secretKey = await cacheKey({ stateDir, keyFile }, logger);
   await warnOfOtherKey(nc, { secretKey, logger, signal: context.signal });
-  const service = stack.use(await CacheService.start(nc, { secretKey, logger }));
+  const service = stack.use(await CacheService.start(nc, { secretKey, logger, ...cacheStorage(options) }));
   const cache = await NatsCache.open(nc, { signal: context.signal });
   // What is lost in the cache and is in the store of this node comes back by itself.
   stack.use(cache.heal(store, { logger }));
@@ -126,6 +128,7 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
       state: options.state,
       events: options.events === '' ? 'none' : options.events,
       retain: options.retain ?? false,
+      jetstreamReplicas: options.jetstreamReplicas,
       version: VERSION,
       logger,
       signal: context.signal,
@@ -134,7 +137,8 @@ export async function runNodeDaemon(context: Context, options: NodeDaemonOptions
   metrics.add({ node, store, cacheService: service });
   // What still runs has taken its disks by now.
   if (microvm !== undefined) stack.use(collectDisks(microvm, { store, logger }));
-  if (options.controller) stack.use(runController(nc, { id: node.id, xkey: node.xkeyPair, logger }));
+  if (options.controller)
+    stack.use(runController(nc, { id: node.id, xkey: node.xkeyPair, logger, replicas: options.jetstreamReplicas }));
   logger.info({ id: node.id, version: VERSION }, 'NATS execution engine awaiting commands');
   logger.info(
     { id: node.id, name: options.nodeName ?? hostname(), nexus: options.nexus, version: VERSION },
@@ -188,10 +192,14 @@ async function keyOfOthers(nc: NatsConnection, signal: AbortSignal): Promise<str
   }
 }
 
-/** The cache's signing key: from the file that was named, else one of its own, made at the first start. */
-async function cacheKey({ stateDir, cacheKeyFile }: NodeDaemonOptions, logger: Logger): Promise<SecretKey> {
-  if (cacheKeyFile !== undefined) {
-    return readCacheKey(cacheKeyFile, (message) => logger.warn({ file: cacheKeyFile }, message));
+/** The cache's signing key: from the file that was named, or of the context, else one of its own, made at the first start. */
+async function cacheKey(
+  { stateDir, keyFile }: { stateDir: string; keyFile: string | undefined },
+  logger: Logger,
+): Promise<SecretKey> {
+  if (keyFile !== undefined) {
+    logger.info({ file: keyFile }, 'the cache signs with this key');
+    return readCacheKey(keyFile, (message) => logger.warn({ file: keyFile }, message));
   }
   const file = join(stateDir, 'cache/secret-key');
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });

@@ -3,9 +3,10 @@ import { join } from 'node:path';
 import { jetstreamManager } from '@nats-io/jetstream';
 import { NatsCache } from '@nex-nix/cache';
 import { formatPublicKey, generateSecretKey, parseSecretKey, publicKeyOf } from '@nex-nix/nix';
-import { describeWith, startProcess, tempDir } from '@nex-nix/test-kit';
+import { saveContext } from '@nex-nix/nats-context';
+import { describeWith, startNatsServer, startProcess, tempDir, waitFor } from '@nex-nix/test-kit';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { runNex } from '../../../test/e2e/nex.ts';
+import { runNex, startNex } from '../../../test/e2e/nex.ts';
 import { TreeSource } from '../../cache/test/fixture.ts';
 import { type CacheBed, expectFailure, noise, startCacheBed, writeFiles } from './bed.ts';
 
@@ -239,5 +240,30 @@ describe('nex cache keygen', () => {
     expectFailure(blank, 2, /error: Cannot make a key with the name "a b"/);
     const nowhere = await runNex(['cache', 'keygen', '--name', 'a', '--out', join(folder.path, 'no/key')]);
     expectFailure(nowhere, 2, /error: .*no such folder/);
+  });
+});
+
+describeWith(['nats-server'], 'the key of a context', () => {
+  it('is made by keygen, once, and what the service of a cache signs with that has no other', async () => {
+    await using folder = await tempDir('nex-cli-');
+    const env = { XDG_CONFIG_HOME: folder.path };
+    await using server = await startNatsServer();
+    await saveContext('Lab', { url: server.url }, { configDir: folder.path });
+    const inContext = ['--context', 'Lab', '--json'];
+    const serve = ['cache', 'serve', '--listen', '127.0.0.1:0', '--service-key-file'];
+    const without = await runNex(['--context', 'Lab', ...serve], env);
+    expectFailure(without, 2, /error: Cannot be the service of the cache.*\nhint: .*keygen/);
+
+    const keygen = ['cache', 'keygen', '--name', 'lab-1'];
+    expectFailure(await runNex(keygen, env), 2, /error: Cannot make the key of a context.*\nhint: /);
+    const made = await runNex(['--context', 'Lab', ...keygen], env);
+    expect(made.code).toBe(0);
+    const file = join(folder.path, 'nex/cache-keys/Lab.key');
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
+    expectFailure(await runNex(['--context', 'Lab', ...keygen], env), 4, /error: .*already\nhint: /);
+
+    await using door = startNex([...inContext, ...serve], env);
+    await waitFor('the door', () => door.stderr().includes('binary cache ready'));
+    expect(door.stderr()).toContain(made.stdout.trim());
   });
 });

@@ -18,12 +18,15 @@ const MIB = 2 ** 20;
 /** JetStream sets the space aside when the stream is made, so on a small disk it has to be less. */
 const SIZES = [1024 * MIB, 64 * MIB];
 
-/** Makes the stream that keeps logs and events, unless it exists; an existing one is left as it is. Returns whether it was made. */
-export async function ensureFeedStream(nc: NatsConnection): Promise<boolean> {
+/** Makes the stream that keeps logs and events, with so many copies in a cluster, unless it exists; an existing one is left as it is. Returns whether it was made. */
+export async function ensureFeedStream(
+  nc: NatsConnection,
+  { replicas = 1 }: { replicas?: number } = {},
+): Promise<boolean> {
   try {
     const manager = await jetstreamManager(nc);
     if (await exists(manager)) return false;
-    await addStream(manager, SIZES);
+    await addStream(manager, { sizes: SIZES, replicas });
     return true;
   } catch (cause) {
     throw new NodeError('NODE_STREAM_FAILED', `Cannot make the stream "${FEED_STREAM}": ${(cause as Error).message}`, {
@@ -33,7 +36,10 @@ export async function ensureFeedStream(nc: NatsConnection): Promise<boolean> {
 }
 
 /** Makes the stream with the first of `sizes` that the server has room for. */
-async function addStream(manager: JetStreamManager, [size, ...smaller]: readonly number[]): Promise<void> {
+async function addStream(
+  manager: JetStreamManager,
+  { sizes: [size, ...smaller], replicas }: { sizes: readonly number[]; replicas: number },
+): Promise<void> {
   try {
     await manager.streams.add({
       name: FEED_STREAM,
@@ -42,6 +48,7 @@ async function addStream(manager: JetStreamManager, [size, ...smaller]: readonly
       retention: RetentionPolicy.Limits,
       discard: DiscardPolicy.Old,
       storage: StorageType.File,
+      num_replicas: replicas,
       max_age: nanos(WEEK_MS),
       max_bytes: size,
       // Nexlets that were killed ask which line of a workload was the last one.
@@ -50,7 +57,7 @@ async function addStream(manager: JetStreamManager, [size, ...smaller]: readonly
   } catch (error) {
     const isFull = error instanceof JetStreamApiError && error.code === INSUFFICIENT_STORAGE;
     if (!isFull || smaller.length === 0) throw error;
-    await addStream(manager, smaller);
+    await addStream(manager, { sizes: smaller, replicas });
   }
 }
 

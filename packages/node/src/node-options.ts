@@ -36,6 +36,8 @@ export interface NodeOptions extends GivenSeeds {
   events?: EventTarget;
   /** Whether to make the stream that keeps logs and events, where there is none. Default false. */
   retain?: boolean;
+  /** Copies, in a cluster, of what the node keeps in JetStream, where it makes the streams. Default 1. */
+  jetstreamReplicas?: number;
   /** Semantic version. */
   version: string;
   logger?: Logger;

@@ -110,6 +110,7 @@ export class RunningNode implements Node, NodeContext {
       option: options.state ?? '',
       nodeId: id,
       logger: this.logger,
+      replicas: options.jetstreamReplicas ?? 1,
     };
     this.#reconcileMs = options.reconcileMs ?? 10_000;
     this.desired = this.#desiredIn(NO_STATE);
@@ -124,7 +125,9 @@ export class RunningNode implements Node, NodeContext {
       this.desired.start();
       this.registry.events.on('changed', () => this.desired.poke());
     }
-    if (this.#options.retain === true) await ensureFeedStream(this.nc);
+    if (this.#options.retain === true) {
+      await ensureFeedStream(this.nc, { replicas: this.#stateOptions.replicas });
+    }
     await this.#serve();
     void this.#endWithConnection();
     this.#announced = true;

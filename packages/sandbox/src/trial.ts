@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SandboxError } from './sandbox-error.ts';
@@ -30,7 +31,7 @@ export async function tryRuntime(runtime: Runtime): Promise<number> {
 async function runTrial(runtime: Runtime, source: string): Promise<number> {
   const begin = performance.now();
   const sandbox = await runtime.create({
-    id: `trial-${process.pid}`,
+    id: `trial-${randomBytes(6).toString('hex')}`,
     closure: [{ storePath: STORE_PATH, source }],
     program: `${STORE_PATH}/bin/trial`,
     argv: [],

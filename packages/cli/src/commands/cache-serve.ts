@@ -4,13 +4,14 @@ import type { Logger, UpstreamOptions } from '@nex-nix/cache';
 import type { NatsConnection } from '@nats-io/nats-core';
 import { Command, Option } from 'commander';
 import { CliError } from '../cli-error.ts';
-import { action } from '../context.ts';
+import { action, type Context } from '../context.ts';
 import { endWithStdin, untilStdinEnds } from '../end-with-stdin.ts';
 import { positive } from '../parse.ts';
 import { readSecretFile } from '../secret-file.ts';
+import { addStorageOptions, cacheStorage, type StorageOptions } from '../storage-options.ts';
 import { parseBytes } from '../units.ts';
 
-interface Options {
+interface Options extends StorageOptions {
   listen: { host: string; port: number };
   tokenFile?: string;
   protectReads?: boolean;
@@ -22,15 +23,15 @@ interface Options {
   tlsKey?: string;
   upstream?: string[];
   trustedPublicKeys?: string;
-  serviceKeyFile?: string;
+  serviceKeyFile?: string | true;
   untilStdinEnds?: boolean;
 }
 
 /** Shorter ones can be guessed. */
 const TOKEN_MIN = 16;
 
-export const cacheServe = (): Command =>
-  new Command('serve')
+export const cacheServe = (): Command => {
+  const command = new Command('serve')
     .description('Serve the cache over HTTP, to every Nix client')
     .option('--listen <address>', 'host:port to listen on; port 0: a free one', parseAddress, {
       host: '127.0.0.1',
@@ -54,9 +55,10 @@ export const cacheServe = (): Command =>
     .option('--upstream <url>', 'a binary cache to fetch from what is missing; may be given several times', append)
     .option('--trusted-public-keys <keys>', "keys that sign what upstreams have, in Nix's syntax")
     .option(
-      '--service-key-file <file>',
-      'be the service of the cache as well, which accepts and signs, with this key: where no node runs',
-    )
+      '--service-key-file [file]',
+      'be the service of the cache as well, which accepts and signs, with this key: where no node runs; default: that of the context',
+    );
+  return addStorageOptions(command)
     .addOption(untilStdinEnds())
     .addHelpText(
       'after',
@@ -92,7 +94,7 @@ export const cacheServe = (): Command =>
           import('../logger.ts'),
         ]);
         const logger = createLogger(context.globals);
-        await using _service = await startService(nc, options, { logger, signal: context.signal });
+        await using _service = await startService(nc, options, { logger, context });
         await using server = await CacheHttpServer.start(nc, {
           ...options.listen,
           token,
@@ -123,20 +125,28 @@ export const cacheServe = (): Command =>
         return undefined;
       }),
     );
+};
 
 /** The service of the cache, where it was asked for. */
 async function startService(
   nc: NatsConnection,
-  { serviceKeyFile }: Options,
-  { logger, signal }: { logger: Logger; signal: AbortSignal },
+  options: Options,
+  { logger, context }: { logger: Logger; context: Context },
 ): Promise<AsyncDisposable | undefined> {
+  const { serviceKeyFile } = options;
   if (serviceKeyFile === undefined) return undefined;
-  const [{ readCacheKey }, { CacheService }] = await Promise.all([
+  const [{ presentContextKeyFile, readCacheKey }, { CacheService }] = await Promise.all([
     import('../cache-key-file.ts'),
     import('@nex-nix/cache'),
   ]);
-  const secretKey = await readCacheKey(serviceKeyFile, (message) => logger.info({ file: serviceKeyFile }, message));
-  return CacheService.start(nc, { secretKey, logger, signal });
+  const file = serviceKeyFile === true ? await presentContextKeyFile(context.connection) : serviceKeyFile;
+  if (file === undefined) {
+    throw new CliError('CLI_USAGE', 'Cannot be the service of the cache: the context has no key to sign with', {
+      hint: 'Make one: nex cache keygen --name cache.example.org-1; or name a file: --service-key-file FILE',
+    });
+  }
+  const secretKey = await readCacheKey(file, (message) => logger.info({ file }, message));
+  return CacheService.start(nc, { secretKey, logger, signal: context.signal, ...cacheStorage(options) });
 }
 
 function append(url: string, urls: readonly string[] = []): string[] {

@@ -7,6 +7,7 @@ import { addMachineOptions } from '../machine-options.ts';
 import { parsePort, parseTags } from '../parse.ts';
 import type { NodeDaemonOptions } from '../node-daemon.ts';
 import { stateDirOption } from '../state-folder.ts';
+import { addStorageOptions } from '../storage-options.ts';
 import { parseDuration } from '../units.ts';
 import { addWorkloadDefaults } from '../workload-defaults.ts';
 
@@ -14,6 +15,7 @@ export const nodeUp = (): Command => {
   const command = new Command('up').description('Run a node on this machine, with the nix nexlet and its cache');
   addIdentity(command);
   addWork(command);
+  addStorageOptions(command, { what: ", the node's state, the controller, kept logs and events" });
   addWorkloadDefaults(command);
   addMachineOptions(command);
   addBridgeOptions(command);
@@ -76,7 +78,10 @@ function addWork(command: Command): void {
       '--trusted-public-keys <keys>',
       "more keys to trust, Nix's syntax, separated by spaces; the cache's own is trusted",
     )
-    .option('--cache-key-file <file>', 'key that its cache signs with; default: one of its own in the state folder')
+    .option(
+      '--cache-key-file <file>',
+      'key that its cache signs with; default: that of the context (nex cache keygen), else one of its own in the state folder',
+    )
     .option('--no-controller', 'leave replicated workloads to the controllers of other nodes')
     .addOption(
       new Option(

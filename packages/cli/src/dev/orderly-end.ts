@@ -1,5 +1,6 @@
-/** Exit codes as shells have them: 128 and the signal's number. */
-const BROKEN_PIPE = 141;
+import { BROKEN_PIPE, takeBrokenPipe } from '../broken-pipe.ts';
+
+/** Exit code as shells have it: 128 and the signal's number. */
 const HANG_UP = 129;
 
 interface OrderlyEnd extends Disposable {
@@ -32,7 +33,7 @@ export function orderlyEnd(): OrderlyEnd {
   process.on('SIGINT', again);
   process.on('SIGTERM', again);
   process.on('SIGHUP', hungUp);
-  process.stdout.on('error', failed);
+  const taken = takeBrokenPipe(failed);
   process.stderr.on('error', failed);
   return {
     signal: abort.signal,
@@ -41,7 +42,7 @@ export function orderlyEnd(): OrderlyEnd {
     },
     [Symbol.dispose]() {
       process.off('SIGHUP', hungUp);
-      process.stdout.off('error', failed);
+      taken[Symbol.dispose]();
       process.stderr.off('error', failed);
     },
   };

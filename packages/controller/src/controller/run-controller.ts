@@ -3,6 +3,7 @@ import { ControllerError } from '../controller-error.ts';
 import type { XKey } from '../deployments/secrets.ts';
 import { LeaderLease, type LeaseTimings } from '../lease/leader-lease.ts';
 import { type Logger, silentLogger } from '../logger.ts';
+import { openStores } from '../store/stores.ts';
 import { Wakeup } from '../wakeup.ts';
 import { Leader, type LeaderTimings } from './leader.ts';
 import { answerPings } from './presence.ts';
@@ -110,7 +111,7 @@ class RunningController implements Controller {
 
   /** Waits for the lease, and keeps the deployments while it holds. */
   async #serve(lease: LeaderLease, signal: AbortSignal): Promise<void> {
-    const { xkey, replicas, id } = this.#options;
+    const { xkey, replicas = 1, id } = this.#options;
     await using term = await lease.acquire(signal);
     const stop = () => term.end('this controller stops');
     signal.addEventListener('abort', stop, { once: true });
@@ -119,6 +120,8 @@ class RunningController implements Controller {
     this.#leading = true;
     this.#logger.info({ term: term.id, lapsed: term.lapsed }, 'this controller leads');
     try {
+      // Whoever writes to a bucket first makes it: clients do not know how many copies there are to be.
+      if (replicas > 1) await Promise.all(Object.values(openStores(this.#nc, { replicas })).map((one) => one.ensure()));
       await new Leader(this.#nc, term, { id, xkey, replicas, timings: this.#timings, logger: this.#logger }).run();
     } finally {
       this.#leading = false;

@@ -230,6 +230,11 @@ export class JsonBucket<S extends TSchema> {
     return { kv, reader, jsm };
   }
 
+  /** Makes the bucket, unless it is there. @throws {ControllerError} CONTROLLER_… */
+  async ensure(): Promise<void> {
+    await this.#attempt('begin', () => this.#make());
+  }
+
   #make(): Promise<unknown> {
     this.#made ??= this.#create().catch((error: unknown) => {
       this.#made = undefined;

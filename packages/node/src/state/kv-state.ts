@@ -33,6 +33,7 @@ export class KvState implements DesiredState {
   readonly #kvm: Kvm;
   readonly #jsm: JetStreamManager;
   readonly #bucket: string;
+  readonly #replicas: number;
   readonly #logger: Logger;
   #kv: KV;
   readonly #workloads = new Map<string, DesiredWorkload>();
@@ -42,20 +43,31 @@ export class KvState implements DesiredState {
   /** By id: the write under way, and those that wait for it. */
   readonly #writes = new Map<string, Promise<void>>();
 
-  private constructor(parts: { kvm: Kvm; kv: KV; jsm: JetStreamManager; bucket: string; logger: Logger }) {
+  private constructor(parts: {
+    kvm: Kvm;
+    kv: KV;
+    jsm: JetStreamManager;
+    bucket: string;
+    replicas: number;
+    logger: Logger;
+  }) {
     this.#kvm = parts.kvm;
     this.#kv = parts.kv;
     this.#jsm = parts.jsm;
     this.#bucket = parts.bucket;
+    this.#replicas = parts.replicas;
     this.#logger = parts.logger;
   }
 
   /** Opens the bucket of a node, or makes it, and reads it. Throws what JetStream throws. */
-  static async open(js: JetStreamClient, { nodeId, logger }: { nodeId: string; logger: Logger }): Promise<KvState> {
+  static async open(
+    js: JetStreamClient,
+    { nodeId, logger, replicas = 1 }: { nodeId: string; logger: Logger; replicas?: number },
+  ): Promise<KvState> {
     const kvm = new Kvm(js);
     const jsm = await js.jetstreamManager();
     const bucket = `nex-${nodeId}`;
-    const state = new KvState({ kvm, kv: await openBucket(kvm, bucket), jsm, bucket, logger });
+    const state = new KvState({ kvm, kv: await openBucket(kvm, bucket, replicas), jsm, bucket, replicas, logger });
     await allowLargeEntries(jsm, bucket);
     await state.#readAll();
     return state;
@@ -170,7 +182,7 @@ export class KvState implements DesiredState {
       await write(this.#kv);
     } catch (error) {
       if (!(await this.#isGone())) throw error;
-      this.#kv = await openBucket(this.#kvm, this.#bucket);
+      this.#kv = await openBucket(this.#kvm, this.#bucket, this.#replicas);
       this.#logger.error({ bucket: this.#bucket }, 'the bucket of the desired state was gone; it is written again');
       for (const workload of this.#workloads.values()) await this.#kv.put(keyOf(workload), encodeEntry(workload));
       await write(this.#kv);
@@ -209,8 +221,8 @@ function streamOf(bucket: string): string {
   return `KV_${bucket}`;
 }
 
-async function openBucket(kvm: Kvm, bucket: string): Promise<KV> {
-  const options = { history: 1, description: 'Desired state of a Nex node' };
+async function openBucket(kvm: Kvm, bucket: string, replicas: number): Promise<KV> {
+  const options = { history: 1, replicas, description: 'Desired state of a Nex node' };
   try {
     return await kvm.create(bucket, options);
   } catch (error) {

@@ -18,15 +18,17 @@ export interface OpenStateOptions {
   readonly option: StateOption;
   readonly nodeId: string;
   readonly logger: Logger;
+  /** Copies in a cluster, where the bucket is made. */
+  readonly replicas?: number;
 }
 
 /** @throws {NodeError} NODE_STATE_UNAVAILABLE where state is wanted and cannot be kept */
 export async function openState(nc: NatsConnection, options: OpenStateOptions): Promise<DesiredState | undefined> {
-  const { option, nodeId, logger } = options;
+  const { option, nodeId, logger, replicas = 1 } = options;
   if (option === 'none') return undefined;
   const js = jetstream(nc, { timeout: TIMEOUT });
   try {
-    const state = await KvState.open(js, { nodeId, logger });
+    const state = await KvState.open(js, { nodeId, logger, replicas });
     logger.info({ bucket: `nex-${nodeId}`, workloads: state.all().length }, 'desired state is kept in JetStream');
     return state;
   } catch (cause) {
