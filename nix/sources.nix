@@ -5,9 +5,7 @@ paths:
 let
   wanted = lib.fileset.fileFilter (
     file:
-    file.hasExt "json"
-    || file.hasExt "js"
-    || (file.hasExt "ts" && !lib.hasSuffix ".test.ts" file.name)
+    file.hasExt "json" || file.hasExt "js" || (file.hasExt "ts" && !lib.hasSuffix ".test.ts" file.name)
   ) ../.;
 in
 runCommand "nex-sources"

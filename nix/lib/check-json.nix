@@ -107,9 +107,15 @@ let
       in
       map (name: "${place name} is missing") missing ++ lib.concatLists (lib.mapAttrsToList entry value);
 
-    integer = _: _: _: [ ];
-    number = _: _: _: [ ];
-    string = _: _: _: [ ];
+    integer =
+      _: _: _:
+      [ ];
+    number =
+      _: _: _:
+      [ ];
+    string =
+      _: _: _:
+      [ ];
   };
 in
 schema: check schema ""

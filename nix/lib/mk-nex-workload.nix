@@ -111,7 +111,9 @@ if !isPackage then
 else if broken != [ ] then
   throw "Cannot make a Nexfile of \"${package.name}\": ${lib.concatStringsSep "; " broken}"
 else
-  writeText "${lib.strings.sanitizeDerivationName (toString name)}.nexfile.json" (builtins.toJSON nexfile)
+  writeText "${lib.strings.sanitizeDerivationName (toString name)}.nexfile.json" (
+    builtins.toJSON nexfile
+  )
   // {
     inherit nexfile;
   }

@@ -43,8 +43,7 @@ let
   # Beside those that every program has, such as /dev/null. The jailer of Firecracker makes nodes of its own.
   devices = {
     DevicePolicy = "closed";
-    DeviceAllow =
-      lib.optional usesKvm "/dev/kvm rwm" ++ lib.optional hasMachines "/dev/net/tun rwm";
+    DeviceAllow = lib.optional usesKvm "/dev/kvm rwm" ++ lib.optional hasMachines "/dev/net/tun rwm";
   };
   metricsPort = if settings.metrics_port == null then 0 else settings.metrics_port;
   isLoopback = lib.elem settings.metrics_address [
@@ -170,9 +169,7 @@ in
     ];
     warnings =
       lib.optional
-        (
-          hasOwnBridge && config.networking.nftables.enable && config.networking.nftables.flushRuleset
-        )
+        (hasOwnBridge && config.networking.nftables.enable && config.networking.nftables.flushRuleset)
         "services.nex-node: networking.nftables.flushRuleset also removes the rules that keep workloads at the bridge apart, until the node is started again";
 
     # Where sandboxes are: the part of the tree of control groups that systemd leaves to the node. It is not below the node's
@@ -209,53 +206,56 @@ in
       inherit (unit) environment;
       # Until its server is there.
       startLimitIntervalSec = 0;
-      serviceConfig = import ./hardening.nix // devices // {
-        Type = "exec";
-        inherit (unit) ExecStart LoadCredential;
-        Restart = "always";
-        RestartSec = "2s";
-        # Settings that make no sense make none the next time either.
-        RestartPreventExitStatus = "2";
-        # All that is to outlive the node is in the control group of nex-workloads.service.
-        KillMode = "mixed";
-        TimeoutStopSec = cfg.stopTimeout;
-        StateDirectory = lib.mkIf (settings.state_dir == "/var/lib/nex-nix") "nex-nix";
-        StateDirectoryMode = "0711";
+      serviceConfig =
+        import ./hardening.nix
+        // devices
+        // {
+          Type = "exec";
+          inherit (unit) ExecStart LoadCredential;
+          Restart = "always";
+          RestartSec = "2s";
+          # Settings that make no sense make none the next time either.
+          RestartPreventExitStatus = "2";
+          # All that is to outlive the node is in the control group of nex-workloads.service.
+          KillMode = "mixed";
+          TimeoutStopSec = cfg.stopTimeout;
+          StateDirectory = lib.mkIf (settings.state_dir == "/var/lib/nex-nix") "nex-nix";
+          StateDirectoryMode = "0711";
 
-        # Nothing that gives the unit a mount namespace of its own: what is mounted in there (network namespaces of workloads)
-        # would be out of sight of the node's next start. Nothing that hides part of /proc: no container could mount its own.
-        CapabilityBoundingSet = [
-          "CAP_CHOWN"
-          "CAP_DAC_OVERRIDE"
-          "CAP_DAC_READ_SEARCH"
-          "CAP_FOWNER"
-          "CAP_FSETID"
-          "CAP_KILL"
-          "CAP_MKNOD"
-          "CAP_NET_ADMIN"
-          "CAP_NET_BIND_SERVICE"
-          "CAP_NET_RAW"
-          "CAP_SETGID"
-          "CAP_SETPCAP"
-          "CAP_SETUID"
-          "CAP_SYS_ADMIN"
-          "CAP_SYS_CHROOT"
-          "CAP_SYS_PTRACE"
-          "CAP_SYS_RESOURCE"
-        ];
-        SupplementaryGroups = lib.mkIf usesKvm [ "kvm" ];
-        RestrictAddressFamilies = [
-          "AF_UNIX"
-          "AF_INET"
-          "AF_INET6"
-          # Interfaces, addresses, firewall.
-          "AF_NETLINK"
-          # CNI plugins announce the addresses that they give.
-          "AF_PACKET"
-          "AF_VSOCK"
-        ];
-        SystemCallFilter = [ "~@clock @cpu-emulation @module @obsolete @raw-io @reboot @swap" ];
-      };
+          # Nothing that gives the unit a mount namespace of its own: what is mounted in there (network namespaces of workloads)
+          # would be out of sight of the node's next start. Nothing that hides part of /proc: no container could mount its own.
+          CapabilityBoundingSet = [
+            "CAP_CHOWN"
+            "CAP_DAC_OVERRIDE"
+            "CAP_DAC_READ_SEARCH"
+            "CAP_FOWNER"
+            "CAP_FSETID"
+            "CAP_KILL"
+            "CAP_MKNOD"
+            "CAP_NET_ADMIN"
+            "CAP_NET_BIND_SERVICE"
+            "CAP_NET_RAW"
+            "CAP_SETGID"
+            "CAP_SETPCAP"
+            "CAP_SETUID"
+            "CAP_SYS_ADMIN"
+            "CAP_SYS_CHROOT"
+            "CAP_SYS_PTRACE"
+            "CAP_SYS_RESOURCE"
+          ];
+          SupplementaryGroups = lib.mkIf usesKvm [ "kvm" ];
+          RestrictAddressFamilies = [
+            "AF_UNIX"
+            "AF_INET"
+            "AF_INET6"
+            # Interfaces, addresses, firewall.
+            "AF_NETLINK"
+            # CNI plugins announce the addresses that they give.
+            "AF_PACKET"
+            "AF_VSOCK"
+          ];
+          SystemCallFilter = [ "~@clock @cpu-emulation @module @obsolete @raw-io @reboot @swap" ];
+        };
     };
 
     # tap devices.

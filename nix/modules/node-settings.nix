@@ -105,9 +105,7 @@ in
       "none"
     ];
     workload_memory = size "Memory limit of workloads that name none, such as `256MiB`.";
-    workload_cpus =
-      option (types.either types.ints.positive types.float)
-        "Processor limit of workloads that name none.";
+    workload_cpus = option (types.either types.ints.positive types.float) "Processor limit of workloads that name none.";
     workload_pids = option types.ints.positive "Limit of processes of workloads that name none.";
     workload_tmp = size "Size of `/tmp` of workloads that name none.";
     workload_log_rate = size "What an output stream of theirs may have a second.";
@@ -133,12 +131,8 @@ in
     bin_path = paths "Folders that programs are looked for in before those of PATH.";
 
     # The network `bridge`.
-    bridge_name =
-      option (types.strMatching "[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
-        "Interface that connects workloads of network `bridge`. Default: `nex0`.";
-    bridge_subnet =
-      option (types.strMatching "[0-9.]+/[0-9]{1,2}")
-        "Their addresses, the first is this machine. Default: `10.217.64.0/20`.";
+    bridge_name = option (types.strMatching "[A-Za-z0-9][A-Za-z0-9_.-]{0,14}") "Interface that connects workloads of network `bridge`. Default: `nex0`.";
+    bridge_subnet = option (types.strMatching "[0-9.]+/[0-9]{1,2}") "Their addresses, the first is this machine. Default: `10.217.64.0/20`.";
     cni_path = paths "Folders of CNI plugins. Default: those of the package.";
     cni_config = path "CNI configuration list that connects workloads in place of that bridge.";
     cni_network = text "The same, by its name in `/etc/cni/conf.d`, if it is there.";

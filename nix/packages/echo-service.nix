@@ -14,9 +14,7 @@ let
     name = "echo-service-dependencies";
     parts = [ "examples/echo" ];
   };
-  sources = callPackage ../sources.nix { } (
-    map (folder: ../.. + "/${folder}") dependencies.folders
-  );
+  sources = callPackage ../sources.nix { } (map (folder: ../.. + "/${folder}") dependencies.folders);
   # The same as examples/echo/bundle.ts, byte for byte.
   bundle = runCommand "echo-service-bundle" { nativeBuildInputs = [ esbuild ]; } ''
     cp --recursive --no-preserve=mode ${sources} sources

@@ -110,7 +110,8 @@ let
   direct =
     tools
     ++ lib.concatMap (
-      folder: lib.filter (package: isDirect folder package) (lib.attrNames (rows.${folder}.dependencies or { }))
+      folder:
+      lib.filter (package: isDirect folder package) (lib.attrNames (rows.${folder}.dependencies or { }))
     ) folders;
   isDirect = folder: package: !(rows.${need folder package}.link or false);
 

@@ -1,5 +1,9 @@
 # The echo service as a package: one program, whose only reference is the Node that runs it.
-{ system, nodejs, bundle }:
+{
+  system,
+  nodejs,
+  bundle,
+}:
 derivation {
   name = "echo-1.0.0";
   inherit system nodejs bundle;

@@ -140,7 +140,9 @@
         credentials.issuer_nkey_seed = "/run/secrets/nkey";
         settings.issuer_nkey = "UAAA";
       };
-      "`system_context` come together" = node { credentials.issuer_operator_seed = "/run/secrets/operator"; };
+      "`system_context` come together" = node {
+        credentials.issuer_operator_seed = "/run/secrets/operator";
+      };
       "credentials.context: everybody can read" = node {
         credentials.context = "${builtins.storeDir}/node.json";
       };
@@ -148,7 +150,9 @@
         services.nex-node.enable = true;
         security.allowUserNamespaces = false;
       };
-      "`tls_cert` and `tls_key` are needed both" = cache { credentials.tls_cert = "/run/secrets/cert.pem"; };
+      "`tls_cert` and `tls_key` are needed both" = cache {
+        credentials.tls_cert = "/run/secrets/cert.pem";
+      };
       "there is no token to show" = cache { protectReads = true; };
       "nothing of them would be taken" = cache { upstreams = [ "https://cache.nixos.org" ]; };
       "Nix on this machine has no token" = cache {

@@ -28,7 +28,9 @@ let
     };
     linkFarm =
       name: entries:
-      builtins.toFile name (lib.concatStringsSep "\n" (map (entry: "${entry.name} ${entry.path}") entries));
+      builtins.toFile name (
+        lib.concatStringsSep "\n" (map (entry: "${entry.name} ${entry.path}") entries)
+      );
   };
 
   evaluate =
@@ -93,6 +95,8 @@ let
 in
 {
   inherit good wrong;
-  settings = builtins.mapAttrs (_: value: if value ? _type then null else attrNames value) node.settings;
+  settings = builtins.mapAttrs (
+    _: value: if value ? _type then null else attrNames value
+  ) node.settings;
   credentials = builtins.mapAttrs (_: { flag, ... }: flag) node.credentials;
 }

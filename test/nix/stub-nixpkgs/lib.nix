@@ -47,13 +47,10 @@ let
     max = one: other: if one > other then one else other;
     optionalString = condition: text: if condition then text else "";
     filterAttrs =
-      wanted: set:
-      builtins.removeAttrs set (filter (name: !(wanted name set.${name})) (attrNames set));
+      wanted: set: builtins.removeAttrs set (filter (name: !(wanted name set.${name})) (attrNames set));
     mapAttrsToList = f: set: map (name: f name set.${name}) (attrNames set);
     hasInfix = infix: text: builtins.length (self.splitString infix text) > 1;
-    splitString =
-      separator: text:
-      filter isString (builtins.split (self.escapeRegex separator) text);
+    splitString = separator: text: filter isString (builtins.split (self.escapeRegex separator) text);
     escapeRegex = builtins.replaceStrings [ "." ] [ "\\." ];
     isDerivation = value: isAttrs value && value.type or "" == "derivation";
     getName = package: (builtins.parseDrvName package).name;
@@ -119,18 +116,13 @@ let
                 ];
                 isIn =
                   name:
-                  if entries.${name} == "directory" then
-                    holds "${folder}/${name}"
-                  else
-                    fileset "${folder}/${name}";
+                  if entries.${name} == "directory" then holds "${folder}/${name}" else fileset "${folder}/${name}";
               in
               builtins.any isIn (attrNames entries);
             kept = builtins.path {
               name = "source";
               path = root;
-              filter =
-                path: kind:
-                if kind == "directory" then holds path else fileset path;
+              filter = path: kind: if kind == "directory" then holds path else fileset path;
             };
           in
           "${kept}";

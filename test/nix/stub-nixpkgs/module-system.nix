@@ -48,8 +48,7 @@ let
   oneOf = of: {
     name = lib.concatStringsSep " or " (map (type: type.name) of);
     check = value: any (type: type.check value) of;
-    merge =
-      path: values: (head (filter (type: all type.check values) of)).merge path values;
+    merge = path: values: (head (filter (type: all type.check values) of)).merge path values;
   };
   types = rec {
     inherit oneOf;
@@ -59,18 +58,19 @@ let
     str = simple "text" isString;
     path = simple "a path" (
       value:
-      isPath value
-      || lib.isDerivation value
-      || (isString value && builtins.substring 0 1 value == "/")
+      isPath value || lib.isDerivation value || (isString value && builtins.substring 0 1 value == "/")
     );
     package = simple "a package" lib.isDerivation;
     port = ints.between 0 65535;
     enum = values: simple "one of ${toString values}" (value: elem value values);
-    strMatching = pattern: simple "text like ${pattern}" (value: isString value && match pattern value != null);
+    strMatching =
+      pattern: simple "text like ${pattern}" (value: isString value && match pattern value != null);
     ints = {
-      between = low: high: simple "a whole number from ${toString low} to ${toString high}" (
-        value: isInt value && low <= value && value <= high
-      );
+      between =
+        low: high:
+        simple "a whole number from ${toString low} to ${toString high}" (
+          value: isInt value && low <= value && value <= high
+        );
       positive = simple "a whole number above 0" (value: isInt value && value > 0);
       unsigned = simple "a whole number, 0 or above" (value: isInt value && value >= 0);
     };
@@ -156,8 +156,7 @@ let
     path: option: given:
     let
       all = concatMap definitions (
-        given
-        ++ lib.optional (option ? default) (mkOverride 1500 option.default)
+        given ++ lib.optional (option ? default) (mkOverride 1500 option.default)
       );
       strongest = foldl' (least: one: if one.priority < least then one.priority else least) 10000 all;
       chosen = map (one: one.content) (filter (one: one.priority == strongest) all);
