@@ -1,5 +1,7 @@
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DevServices, type OnDevEvent } from '@nex-nix/devenv';
+import { formatSecretKey, generateSecretKey } from '@nex-nix/nix';
 import { findTool, startProcess, type RunningProcess, tempDir, waitFor } from '@nex-nix/test-kit';
 import { startNex } from '../e2e/nex.ts';
 
@@ -26,6 +28,8 @@ export class Bed implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     const { path } = stack.use(await tempDir('nex-interop-'));
     const services = await DevServices.start({ dataDir: join(path, 'data'), port: 0, monitorPort: 0 });
+    // All nodes sign with the same one.
+    await writeFile(keyIn(path), formatSecretKey(generateSecretKey('interop-1')), { mode: 0o600 });
     return new Bed(path, services, stack.move());
   }
 
@@ -69,7 +73,7 @@ export class Bed implements AsyncDisposable {
   async startNode(name: string): Promise<RunningProcess> {
     const { services, folder } = this;
     const stateDir = join(folder, name);
-    const options = ['--node-name', name, '--state-dir', stateDir, '--cache-key-file', services.cacheKeyFile];
+    const options = ['--node-name', name, '--state-dir', stateDir, '--cache-key-file', keyIn(folder)];
     const args = ['--json', '--context', 'ExpNode', 'node', 'up', ...options];
     const node = startNex(args, {
       ...this.env,
@@ -92,6 +96,10 @@ export class Bed implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
   }
+}
+
+function keyIn(folder: string): string {
+  return join(folder, 'cache.key');
 }
 
 function ready(node: RunningProcess): boolean {

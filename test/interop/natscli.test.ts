@@ -37,8 +37,7 @@ describeWith(['nats-server', 'crun', 'nats'], 'the nats command', () => {
 
   it('lists, describes and counts node, nexlet and cache as micro services', async () => {
     const services = await admin<MicroInfo[]>('micro', 'ls', '--json');
-    // The dev services have a cache of their own beside that of the node.
-    expect(services.map(({ name }) => name).sort()).toEqual(['NixCache', 'NixCache', 'nexnode', 'nix']);
+    expect(services.map(({ name }) => name).sort()).toEqual(['NixCache', 'nexnode', 'nix']);
     for (const { name, endpoints } of services) {
       const { info, stats } = await admin<{ info: MicroInfo; stats: MicroInfo }>('micro', 'info', name, '--json');
       expect(info).toMatchObject({ name, version: '0.1.0', endpoints });

@@ -11,7 +11,7 @@ import { addRound } from './push-round.ts';
 
 vi.setConfig({ testTimeout: 180_000 });
 
-const ROUNDS = 12;
+const ROUNDS = 8;
 /** Longer than a push takes here: some end before they are killed. */
 const LONGEST_MS = 300;
 

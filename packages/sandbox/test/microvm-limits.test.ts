@@ -14,7 +14,7 @@ describeWith(TOOLS, 'limits of a microvm sandbox', () => {
 
   it('tells of a program that used up its memory, within its limit and without one', async () => {
     for (const resources of [{ memory: 32 * MIB }, {}]) {
-      const { exit, sandbox } = await bed.run('exec tail /dev/zero', { resources });
+      const { exit, sandbox } = await bed.run('exec dd if=/dev/zero of=/dev/null bs=300M count=1', { resources });
       expect(exit).toEqual({ code: 137, signal: 'SIGKILL', outOfMemory: true });
       await sandbox.remove();
     }

@@ -27,7 +27,8 @@ describeWith(['mkfs.erofs', 'unshare'], 'disks of workloads', () => {
   it('are there again for the next process, which removes what a killed one left half done', async () => {
     await using bed = await makeBed();
     const a = await bed.path('a');
-    const [whole, cut] = await Promise.all([bed.open().then((disks) => disks.disk([a])), bed.built('b')]);
+    const whole = await (await bed.open()).disk([a]);
+    const cut = await bed.built('b');
     const { ino } = await stat(whole.file);
     await truncate(cut.file, 100);
     await mkdir(`${whole.file}.abcdef/tree`, { recursive: true });
