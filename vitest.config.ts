@@ -3,10 +3,7 @@ import { defineConfig } from 'vitest/config';
 
 /** What talks to nats-server most is tested on the system's own and on the newest one. */
 const ON_NEWEST_NATS = [
-  'packages/cache/test/commit.test.ts',
-  'packages/cache/test/gc.test.ts',
   'packages/cache/test/permissions.test.ts',
-  'packages/cache/test/pins.test.ts',
   'packages/cache/test/push-pull.test.ts',
   'packages/cache/test/server-versions.test.ts',
   'packages/cache/test/service.test.ts',

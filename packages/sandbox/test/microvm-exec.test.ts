@@ -9,7 +9,7 @@ const sh = (script: string) => ({ program: BUSYBOX, argv: ['sh', '-c', script] }
 
 describeWith(TOOLS, 'further commands and files of a microvm sandbox', () => {
   let bed: Awaited<ReturnType<typeof microvmBed>>;
-  beforeAll(async () => (bed = await microvmBed()));
+  beforeAll(async () => (bed = await microvmBed({ poolSize: 0 })));
   afterAll(() => bed[Symbol.asyncDispose]());
 
   it('runs commands beside the program, also from a process that adopted it, and kills what they leave', async () => {

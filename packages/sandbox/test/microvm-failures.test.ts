@@ -59,7 +59,7 @@ describeWith(TOOLS, 'a microvm sandbox that goes wrong', () => {
   });
 
   it('kills a machine whose guest hangs when it is stopped', async () => {
-    await using bed = await microvmBed({ heartbeatMs: 0 });
+    await using bed = await microvmBed({ heartbeatMs: 0, poolSize: 0 });
     const sandbox = await bed.start('echo ready; sleep 100');
     await printed(sandbox, 'ready');
     process.kill(vmmOf(await machineOf(bed.stateDir, sandbox.id)), 'SIGSTOP');

@@ -9,7 +9,7 @@ const MIB = 1 << 20;
 
 describeWith(TOOLS, 'limits of a microvm sandbox', () => {
   let bed: Awaited<ReturnType<typeof microvmBed>>;
-  beforeAll(async () => (bed = await microvmBed()));
+  beforeAll(async () => (bed = await microvmBed({ poolSize: 0 })));
   afterAll(() => bed[Symbol.asyncDispose]());
 
   it('tells of a program that used up its memory, within its limit and without one', async () => {

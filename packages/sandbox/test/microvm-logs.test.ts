@@ -25,7 +25,7 @@ function bytesOnDisk(folder: string): number {
 
 describeWith(TOOLS, 'logs of a microvm sandbox', () => {
   let bed: Awaited<ReturnType<typeof microvmBed>>;
-  beforeAll(async () => (bed = await microvmBed({ logBytes: LOG_BYTES })));
+  beforeAll(async () => (bed = await microvmBed({ logBytes: LOG_BYTES, poolSize: 0 })));
   afterAll(() => bed[Symbol.asyncDispose]());
 
   it('loses nothing of 5 MB to a follower, keeps the order and the size on disk', async () => {
