@@ -42,7 +42,9 @@ function* programs(): Generator<Buffer, void> {
 }
 
 function start(...args: readonly string[]): ChildProcess {
-  return fork(CHILD, args, { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] });
+  // As the nex command starts these (packages/cli/bin/nex.js).
+  const execArgv = ['--max-semi-space-size=4'];
+  return fork(CHILD, args, { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], execArgv });
 }
 
 /** What the process prints when it is done: the most MiB that it had. */
