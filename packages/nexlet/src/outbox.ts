@@ -28,9 +28,10 @@ interface Waiter {
  * Publishes messages and keeps each until the server has confirmed it. The NATS client drops what was published while it
  * had no server: here it is published again, in its order, on the same connection when that is back or on the next one.
  *
- * What waits is sent as a batch, of which the server then confirms by the answer to a ping that it has read it; the next
- * one follows when that is known, and written down by whoever wants to. So whatever ends, the connection or this process,
- * one batch is all that may be published twice.
+ * What waits is sent as a batch, of which the server then confirms by the answer to a ping that it has read it. What comes
+ * meanwhile goes at once as long as it fits beside the batch; the rest follows when that is known, and written down by
+ * whoever wants to. So whatever ends, the connection or this process, as much as one batch is all that may be published
+ * twice.
  */
 export class Outbox {
   readonly #logger: Logger;
@@ -40,6 +41,8 @@ export class Outbox {
   #nc: NatsConnection | undefined;
   /** Who sends batches at present, one after the other; undefined while nobody does. */
   #sender: symbol | undefined;
+  /** How many of the first pending messages are on their way, and how many after them went ahead; their bytes. */
+  #underWay = { batch: 0, ahead: 0, bytes: 0 };
   #bytes = 0;
   #confirmed = 0;
   #refused = 0;
@@ -72,8 +75,15 @@ export class Outbox {
       return false;
     }
     this.#bytes += size;
+    const { batch, ahead, bytes } = this.#underWay;
+    const isNext = batch > 0 && this.#pending.length === batch + ahead && bytes + size <= BATCH;
     this.#pending.push(...messages);
-    if (this.#nc !== undefined && this.#sender === undefined) void this.#deliver(this.#nc);
+    if (this.#nc === undefined) return true;
+    if (this.#sender === undefined) void this.#deliver(this.#nc);
+    else if (isNext) {
+      for (const message of messages) this.#send(this.#nc, message);
+      this.#underWay = { batch, ahead: ahead + messages.length, bytes: bytes + size };
+    }
     return true;
   }
 
@@ -102,19 +112,31 @@ export class Outbox {
     const self = Symbol('sender');
     const isCurrent = () => this.#sender === self && !this.#ended;
     this.#sender = self;
+    this.#underWay = { batch: 0, ahead: 0, bytes: 0 };
     while (isCurrent() && this.#pending.length > 0 && !nc.isClosed()) {
       // What is published in the same moment goes along.
       await immediately();
       if (!isCurrent()) return;
-      const batch = this.#nextBatch();
-      for (const message of batch) this.#send(nc, message);
+      const { ahead } = this.#underWay;
+      const batch = ahead > 0 ? this.#pending.slice(0, ahead) : this.#nextBatch();
+      if (ahead === 0) for (const message of batch) this.#send(nc, message);
+      this.#underWay = { batch: batch.length, ahead: 0, bytes: sizeOf(batch) };
       if (await answersPing(nc)) {
-        if (isCurrent()) this.#release(batch);
+        if (isCurrent()) {
+          // First: who hears of it may publish.
+          this.#underWay = { ...this.#underWay, batch: 0 };
+          this.#release(batch);
+        }
         continue;
       }
+      // All of it has to go again.
+      if (isCurrent()) this.#underWay = { batch: 0, ahead: 0, bytes: 0 };
       while (!(await answersPing(nc))) if (nc.isClosed() || !isCurrent()) break;
     }
-    if (this.#sender === self) this.#sender = undefined;
+    if (this.#sender === self) {
+      this.#sender = undefined;
+      this.#underWay = { batch: 0, ahead: 0, bytes: 0 };
+    }
   }
 
   #nextBatch(): readonly Outgoing[] {
