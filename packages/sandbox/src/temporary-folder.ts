@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hasErrno } from './file-errors.ts';
 import { identityIn, namesIn, removeTree, writeOwner } from './sandbox-folder.ts';
-import { isAlive, sendSignal } from './supervisor/process-identity.ts';
+import { identify, isAlive, signalProcess, untilGone } from './supervisor/process-identity.ts';
 
 const PREFIX = 'nex-';
 
@@ -51,9 +51,11 @@ export async function processesAt(folder: string): Promise<number[]> {
   return found;
 }
 
-/** Kills {@link processesAt}. */
+/** Kills {@link processesAt}, and waits for their end. */
 export async function endProcessesAt(folder: string): Promise<void> {
-  for (const pid of await processesAt(folder)) sendSignal(pid, 'SIGKILL');
+  const identities = (await processesAt(folder)).map((pid) => identify(pid)).filter((one) => one !== undefined);
+  await Promise.all(identities.map((identity) => signalProcess(identity, 'SIGKILL')));
+  await Promise.all(identities.map(untilGone));
 }
 
 /** The folder for temporary files is everybody's: what somebody else could have put there says nothing. */

@@ -59,11 +59,12 @@ export async function endOrphans(
 }
 
 async function end(pid: number, kind: Kind, signal: AbortSignal | undefined): Promise<void> {
+  const startTime = await startTimeOf(pid);
   // A node and a cache have seen the end of their standard input: a node that is told twice ends at once, leaving its workloads.
   if (kind.service === 'nats') kill(pid, 'SIGTERM');
   const started = performance.now();
   let told = kind.service === 'nats';
-  while (await isOf(pid, kind)) {
+  while (startTime !== undefined && (await startTimeOf(pid)) === startTime) {
     const elapsed = performance.now() - started;
     if (elapsed > kind.graceMs) kill(pid, 'SIGKILL');
     else if (!told && elapsed > kind.graceMs / 2) {
@@ -83,15 +84,34 @@ async function processesOf(kind: Kind): Promise<number[]> {
   return found;
 }
 
-/** Whether it is such a process of this user. One that has ended, and that nobody has waited for, has no command line. */
+/** Whether it is such a process of this user. */
 async function isOf(pid: number, { marks }: Kind): Promise<boolean> {
-  try {
-    const words = (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0');
-    return marks.every((mark) => words.includes(mark)) && (await stat(`/proc/${pid}`)).uid === process.getuid?.();
-  } catch (error) {
-    if (['ENOENT', 'ESRCH', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;
-    throw error;
-  }
+  const words = (await readOrMissing(`/proc/${pid}/cmdline`))?.split('\0') ?? [];
+  return marks.every((mark) => words.includes(mark)) && (await ownerOf(pid)) === process.getuid?.();
+}
+
+/**
+ * When a process has started, which tells it from any later one of its number; undefined when it is gone, or has ended and nobody has
+ * waited for it. Its command line says less: that goes before its files and ports do.
+ */
+async function startTimeOf(pid: number): Promise<string | undefined> {
+  const line = await readOrMissing(`/proc/${pid}/stat`);
+  // proc_pid_stat(5): the name is in brackets and may itself hold brackets and spaces.
+  const fields = line?.slice(line.lastIndexOf(')') + 2).split(' ') ?? [];
+  return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
+}
+
+async function ownerOf(pid: number): Promise<number | undefined> {
+  return stat(`/proc/${pid}`).then(({ uid }) => uid, ifMissing);
+}
+
+async function readOrMissing(path: string): Promise<string | undefined> {
+  return readFile(path, 'utf8').catch(ifMissing);
+}
+
+/** What is of somebody else is as good as missing. */
+function ifMissing(error: NodeJS.ErrnoException): undefined {
+  if (!['ENOENT', 'ESRCH', 'EACCES', 'EPERM'].includes(error.code ?? '')) throw error;
 }
 
 function kill(pid: number, signal: NodeJS.Signals): void {
