@@ -60,11 +60,12 @@ export async function endOrphans(
 
 async function end(pid: number, kind: Kind, signal: AbortSignal | undefined): Promise<void> {
   const startTime = await startTimeOf(pid);
+  if (startTime === undefined) return;
   // A node and a cache have seen the end of their standard input: a node that is told twice ends at once, leaving its workloads.
   if (kind.service === 'nats') kill(pid, 'SIGTERM');
   const started = performance.now();
   let told = kind.service === 'nats';
-  while (startTime !== undefined && (await startTimeOf(pid)) === startTime) {
+  while ((await startTimeOf(pid)) === startTime) {
     const elapsed = performance.now() - started;
     if (elapsed > kind.graceMs) kill(pid, 'SIGKILL');
     else if (!told && elapsed > kind.graceMs / 2) {
