@@ -82,10 +82,25 @@ describeWith(['nats-server'], 'healing', () => {
     await using node = await startNode(test, [info.storePath], []);
     expect(node.disposed).toBe(false);
     await flipOnDisk(test.server, noise(60_000, 2).subarray(1000, 5000));
-    // The server is back when it answers.
+    // The server is back when it answers; the node takes its own time to connect again.
     await test.cache.stat();
-    await pull(test, [info.storePath]);
+    await pull(test, [info.storePath], { healingMs: 30_000 });
     await test.cache.collectGarbage({ grace: 0 });
+    expect(await test.cache.verify()).toMatchObject({ damaged: [], broken: [] });
+  });
+
+  it('comes from a node that begins to listen while the reader waits', async () => {
+    await using test = await startCache();
+    const { app } = await addClosure(test.source);
+    await test.cache.push(test.source, [app.storePath]);
+    const announced = Promise.withResolvers<void>();
+    test.nc.subscribe('nixcx.lost', { callback: () => announced.resolve() });
+    for (const chunk of await chunkIds(test.nc)) await deleteChunk(test.nc, chunk);
+    const pulled = pull(test, [app.storePath], { healingMs: 30_000 });
+    await announced.promise;
+    await using healer = test.cache.heal(test.source);
+    expect(healer).toBeDefined();
+    await pulled;
     expect(await test.cache.verify()).toMatchObject({ damaged: [], broken: [] });
   });
 

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ServiceMsg } from '@nats-io/services';
 import { parseStorePath } from '@nex-nix/nix';
 import type { Answer } from '../service/answer.ts';
@@ -22,6 +23,8 @@ export type CareHandler = (request: ServiceMsg, answer: Answer, signal: AbortSig
 const CHECKS_AT_ONCE = 2;
 /** For which the answer to a check waits at most until what is lost is back. */
 const LONGEST_WAIT_MS = 30_000;
+/** After which what is lost is announced again. */
+const ANNOUNCE_MS = 1000;
 
 /** What the service does beside reading and committing: pins, retention, removal, verification. */
 export class CareEndpoints {
@@ -99,9 +102,14 @@ export class CareEndpoints {
     if (typeof path === 'string' && damaged.length > 0) {
       const ids = damaged.map(({ chunk }) => chunk);
       const patience = Math.min(typeof waitMs === 'number' ? waitMs : 0, LONGEST_WAIT_MS);
-      const isBack = this.#context.presence.awaitStored(ids, AbortSignal.any([signal, AbortSignal.timeout(patience)]));
-      await announceLost(this.#context, { damaged, path: parseStorePath(path) }, signal);
-      await isBack;
+      const ending = AbortSignal.any([signal, AbortSignal.timeout(patience)]);
+      let isOver = false;
+      const over = this.#context.presence.awaitStored(ids, ending).then(() => (isOver = true));
+      // Again and again: a node that has the path may be without its connection at the moment, or come only now.
+      do {
+        await announceLost(this.#context, { damaged, path: parseStorePath(path) }, signal);
+        await Promise.race([over, delay(ANNOUNCE_MS, undefined, { ref: false })]);
+      } while (!isOver);
       if (patience > 0) damaged = await this.#damaged(ids, signal);
     }
     answer.end(JSON.stringify(damaged));

@@ -9,11 +9,11 @@ import { isNoMessage, isNoStream, isStreamNameInUse, isUnserved, isWrongRevision
 /** How long JetStream may take to answer, in milliseconds. */
 const REQUEST_TIMEOUT = 5_000;
 /**
- * The same for one read, and how often it is tried: nats-server 2.9 does not answer some that come while a stream is
- * being made.
+ * The same for what may be asked for twice, and how often it is: nats-server 2.9 does not answer some that come while a
+ * stream is being made, and a cluster some that come while it finds out that one of its servers is gone.
  */
 const READ_TIMEOUT = 2_000;
-const MAX_READS = 3;
+const MAX_TRIES = 5;
 /** Keys that are read at once. */
 const READ_WINDOW = 16;
 
@@ -143,10 +143,10 @@ export class JsonBucket<S extends TSchema> {
   /** The value of a key now and after each change, until `signal` is aborted; undefined when there is none. */
   async *watch(key: string, signal: AbortSignal): AsyncGenerator<Entry<Static<S>> | undefined> {
     await this.#attempt('open', () => this.#make());
-    const { kv } = await this.#open();
+    const { reader } = await this.#open();
     const first = await this.get(key);
     yield first;
-    const watch = await this.#attempt(`watch "${key}"`, () => kv.watch({ key }));
+    const watch = await this.#attempt(`watch "${key}"`, () => answered(() => reader.watch({ key })));
     const stop = () => watch.stop();
     signal.addEventListener('abort', stop, { once: true });
     if (signal.aborted) stop();
@@ -172,14 +172,12 @@ export class JsonBucket<S extends TSchema> {
 
   async #read(key: string): Promise<Entry<Static<S>> | undefined> {
     const { reader } = await this.#open();
-    for (let tries = 1; ; tries++) {
-      try {
-        const entry = await reader.get(key);
-        return entry === null ? undefined : this.#parse(key, entry);
-      } catch (error) {
-        if (isNoStream(error)) return undefined;
-        if (!(error instanceof errors.TimeoutError) || tries === MAX_READS) throw error;
-      }
+    try {
+      const entry = await answered(() => reader.get(key));
+      return entry === null ? undefined : this.#parse(key, entry);
+    } catch (error) {
+      if (isNoStream(error)) return undefined;
+      throw error;
     }
   }
 
@@ -244,15 +242,12 @@ export class JsonBucket<S extends TSchema> {
   }
 
   async #create(): Promise<void> {
-    for (let tries = 1; ; tries++) {
-      try {
-        await new Kvm(jetstream(this.#nc, { timeout: this.#timeout })).create(this.name, this.#options);
-        return;
-      } catch (error) {
-        // Somebody else was faster, with other options: theirs are as good.
-        if (isStreamNameInUse(error)) return;
-        if (!(error instanceof errors.TimeoutError) || tries === MAX_READS) throw error;
-      }
+    const kvm = new Kvm(jetstream(this.#nc, { timeout: this.#timeout }));
+    try {
+      await answered(() => kvm.create(this.name, this.#options));
+    } catch (error) {
+      // Somebody else was faster, with other options: theirs are as good.
+      if (!isStreamNameInUse(error)) throw error;
     }
   }
 
@@ -261,6 +256,17 @@ export class JsonBucket<S extends TSchema> {
       return await work();
     } catch (error) {
       throw storeError(error, `Cannot ${action} in the bucket "${this.name}"`);
+    }
+  }
+}
+
+/** Asks again when there is no answer. */
+async function answered<T>(ask: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof errors.TimeoutError) || tries === MAX_TRIES) throw error;
     }
   }
 }
