@@ -103,13 +103,12 @@ export class CareEndpoints {
       const ids = damaged.map(({ chunk }) => chunk);
       const patience = Math.min(typeof waitMs === 'number' ? waitMs : 0, LONGEST_WAIT_MS);
       const ending = AbortSignal.any([signal, AbortSignal.timeout(patience)]);
-      let isOver = false;
-      const over = this.#context.presence.awaitStored(ids, ending).then(() => (isOver = true));
+      const over = this.#context.presence.awaitStored(ids, ending).then(() => true);
       // Again and again: a node that has the path may be without its connection at the moment, or come only now.
-      do {
+      for (let isOver = false; !isOver;) {
         await announceLost(this.#context, { damaged, path: parseStorePath(path) }, signal);
-        await Promise.race([over, delay(ANNOUNCE_MS, undefined, { ref: false })]);
-      } while (!isOver);
+        isOver = await Promise.race([over, delay(ANNOUNCE_MS, false, { ref: false })]);
+      }
       if (patience > 0) damaged = await this.#damaged(ids, signal);
     }
     answer.end(JSON.stringify(damaged));
