@@ -42,7 +42,10 @@ async function memoryFor(compression: 'none' | 'zstd', seed: number): Promise<nu
   const name = `${encodeNixBase32(hash.read() as Buffer)}.nar${compression === 'none' ? '' : '.zst'}`;
   await using dir = await tempDir('nex-bench-');
   await using cache = await startCache(dir.path);
-  const door = fork(CHILD, [`nats://${cache.nc.getServer()}`], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] });
+  // As the nex command starts it (packages/cli/bin/nex.js).
+  const execArgv = ['--max-semi-space-size=4'];
+  const server = `nats://${cache.nc.getServer()}`;
+  const door = fork(CHILD, [server], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], execArgv });
   let output = '';
   door.stdout?.setEncoding('utf8').on('data', (text: string) => (output += text));
   const [url] = (await once(door, 'message')) as [string];

@@ -1,4 +1,4 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { jetstreamManager } from '@nats-io/jetstream';
 import { NatsCache } from '@nex-nix/cache';
@@ -261,6 +261,17 @@ describeWith(['nats-server'], 'the key of a context', () => {
     const file = join(folder.path, 'nex/cache-keys/Lab.key');
     expect((await stat(file)).mode & 0o777).toBe(0o600);
     expectFailure(await runNex(['--context', 'Lab', ...keygen], env), 4, /error: .*already\nhint: /);
+
+    // A file that is named counts, whatever the context has.
+    const other = join(folder.path, 'other');
+    expectFailure(
+      await runNex(['--context', 'Lab', ...serve, other], env),
+      2,
+      /error: Cannot .*other.*\nhint: .*keygen/,
+    );
+    await writeFile(other, made.stdout, { mode: 0o600 });
+    const publicKey = await runNex(['--context', 'Lab', ...serve, other], env);
+    expectFailure(publicKey, 2, /error: .*other": it is no secret key\nhint: .*public key/);
 
     await using door = startNex([...inContext, ...serve], env);
     await waitFor('the door', () => door.stderr().includes('binary cache ready'));

@@ -107,6 +107,33 @@ describe('dumpNar() and unpackNar()', () => {
     expect(await readlink(join(to, 'dangling'))).toBe('/nonexistent/ü');
   });
 
+  it('does so in a large tree, whose folders end in other pieces than they began', async () => {
+    await using dir = await tempDir();
+    const folder = (depth: number): NarTree => ({
+      type: 'directory',
+      entries: [
+        ...[1, 70_000, 600_000, 3].map(
+          (size, n) => [`a${n}`, { type: 'regular', contents: randomBytes(size) }] as const,
+        ),
+        ...Array.from({ length: 40 }, (_, n) => [`b${n}`, { type: 'symlink', target: `a${n}` }] as const),
+        ...(depth > 0 ? ['c', 'd'] : []).map((name) => [name, folder(depth - 1)] as const),
+        ['e', { type: 'directory', entries: [] }],
+        ['z', { type: 'regular', contents: Buffer.from('z'), executable: true }],
+      ],
+    });
+    const tree = folder(4);
+    const from = Buffer.concat(await Array.fromAsync(narOf(tree)));
+    const to = join(dir.path, 'to');
+    await unpackNar(cut(from, 100_000), to);
+    expect((await dump(to)).equals(from)).toBe(true);
+    const all = await readdir(to, { recursive: true, withFileTypes: true });
+    for (const entry of [...all.map(({ parentPath, name }) => join(parentPath, name)), to]) {
+      const stats = await lstat(entry);
+      expect(stats.mtimeMs).toBe(1000);
+      if (!stats.isSymbolicLink()) expect([0o444, 0o555]).toContain(stats.mode & 0o7777);
+    }
+  });
+
   it('sets it whatever the umask', async () => {
     await using dir = await tempDir();
     const code = `
