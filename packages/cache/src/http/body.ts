@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { abortable } from '../tasks/abortable.ts';
+import { releaseMemory } from '../tasks/own-memory.ts';
 import { Refusal } from './refusal.ts';
 
 /**
@@ -44,7 +45,7 @@ export async function gather(source: AsyncIterable<Uint8Array>): Promise<Buffer>
 }
 
 /**
- * Writes and ends a body, no faster than the client takes it.
+ * Writes and ends a body, no faster than the client takes it. Pieces that have memory of their own are given back.
  * @throws an `Error` when the client takes nothing for `idleTimeout` milliseconds.
  */
 export async function sendBody(
@@ -53,7 +54,7 @@ export async function sendBody(
   { idleTimeout, signal }: { idleTimeout: number; signal: AbortSignal },
 ): Promise<void> {
   for await (const bytes of body) {
-    if (!response.write(bytes)) await inTime(drained(response, signal), idleTimeout);
+    if (!response.write(bytes, () => releaseMemory(bytes))) await inTime(drained(response, signal), idleTimeout);
     signal.throwIfAborted();
   }
   response.end();
