@@ -17,7 +17,10 @@ export async function testBed(options: Partial<OciRuntimeOptions> = {}) {
   const source = join(dir.path, 'store', 'busybox');
   await mkdir(join(source, 'bin'), { recursive: true });
   await copyFile(findTool('busybox') ?? '', join(source, 'bin', 'busybox'));
-  const runtime = await OciRuntime.open({ stateDir, ...options });
+  const runtime = await OciRuntime.open({ stateDir, ...options }).catch(async (error: unknown) => {
+    await dir[Symbol.asyncDispose]();
+    throw error;
+  });
 
   const spec = (script: string, change: Partial<SandboxSpec> = {}): SandboxSpec => ({
     id: `t-${randomBytes(6).toString('hex')}`,
