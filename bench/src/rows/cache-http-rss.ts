@@ -1,4 +1,4 @@
-import { execFile, fork } from 'node:child_process';
+import { type ChildProcess, execFile, fork } from 'node:child_process';
 import { createCipheriv, createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { request } from 'node:http';
@@ -14,7 +14,9 @@ import { TOKEN } from './cache-http-sides.ts';
 import { startCache } from './cache-process.ts';
 
 const run = promisify(execFile);
-const PACKAGE = fileURLToPath(new URL('../../../packages/cache', import.meta.url));
+const PACKAGES = ['cache', 'nats-context'].map((name) =>
+  fileURLToPath(new URL(`../../../packages/${name}`, import.meta.url)),
+);
 const CHILD = fileURLToPath(import.meta.resolve('./cache-http-rss-child.mjs'));
 const MIB = 2 ** 20;
 const SIZE = 2048 * MIB;
@@ -25,7 +27,7 @@ export const httpRss: Row = {
   unit: 'MiB',
   wanted: 200,
   async measure(): Promise<Measurement> {
-    await run('tsc', ['-b', PACKAGE]);
+    await run('tsc', ['-b', ...PACKAGES]);
     const plain = await memoryFor('none', 1);
     const zstd = await memoryFor('zstd', 2);
     return {
@@ -48,12 +50,17 @@ async function memoryFor(compression: 'none' | 'zstd', seed: number): Promise<nu
   const door = fork(CHILD, [server], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], execArgv });
   let output = '';
   door.stdout?.setEncoding('utf8').on('data', (text: string) => (output += text));
-  const [url] = (await once(door, 'message')) as [string];
+  const [url] = (await Promise.race([once(door, 'message'), failedStart(door)])) as [string];
   await put(`${url}/nar/${name}`, file());
   await run('curl', ['--fail', '--silent', '--output', '/dev/null', `${url}/nar/${name}`]);
   door.send('stop');
   await once(door, 'close');
   return Number(output);
+}
+
+async function failedStart(door: ChildProcess): Promise<never> {
+  const [code] = (await once(door, 'exit')) as [number | null];
+  throw new Error(`The door ended with exit code ${code} before it was open`);
 }
 
 async function put(url: string, body: Readable): Promise<void> {

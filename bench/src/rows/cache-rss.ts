@@ -9,7 +9,9 @@ import type { Measurement, Row } from '../row.ts';
 import { content } from './nix-closure.ts';
 
 const run = promisify(execFile);
-const PACKAGE = fileURLToPath(new URL('../../../packages/cache', import.meta.url));
+const PACKAGES = ['cache', 'nats-context'].map((name) =>
+  fileURLToPath(new URL(`../../../packages/${name}`, import.meta.url)),
+);
 const CHILD = fileURLToPath(import.meta.resolve('./cache-rss-child.mjs'));
 
 export const rss: Row = {
@@ -18,7 +20,7 @@ export const rss: Row = {
   unit: 'MiB',
   wanted: 200,
   async measure(): Promise<Measurement> {
-    await run('tsc', ['-b', PACKAGE]);
+    await run('tsc', ['-b', ...PACKAGES]);
     await using dir = await tempDir('nex-bench-');
     const file = join(dir.path, 'large');
     await writeFile(file, programs());

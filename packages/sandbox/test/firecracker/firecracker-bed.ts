@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { tempDir } from '@nex-nix/test-kit';
-import type { GuestManifest } from '@nex-nix/guest';
+import { type GuestManifest, readGuestImage } from '@nex-nix/guest';
+import { findTool, guestImage, tempDir } from '@nex-nix/test-kit';
 import { FirecrackerVmm } from '../../src/vmm/firecracker/firecracker-vmm.ts';
 import type { Vm, VmRecord, VmSpec } from '../../src/vmm/vmm.ts';
 import { fakeFirecracker, fakeJailer } from './fake-command.ts';
@@ -12,20 +12,23 @@ import { fakeFirecracker, fakeJailer } from './fake-command.ts';
 export const USER = 61_234;
 
 /**
- * Firecracker's stand-in, an image of three small files, and VMs that end with the bed. `imageInMemory`: the image lies on
- * another file system than the VMs, where there is one.
+ * Firecracker's stand-in, an image of three small files, and VMs that end with the bed. `real`: Firecracker itself, from
+ * PATH, and the minimal guest. `imageInMemory`: the image of three files lies on another file system than the VMs, where
+ * there is one.
  */
 export async function firecrackerBed({
   version,
+  real = false,
   jailer = false,
   imageInMemory = false,
-}: { version?: string; jailer?: boolean; imageInMemory?: boolean } = {}) {
+}: { version?: string; real?: boolean; jailer?: boolean; imageInMemory?: boolean } = {}) {
   const dir = await tempDir('nex-fc-');
   const imageDir = await tempDir('nex-fc-image-', { inMemory: imageInMemory });
   for (const { path } of [dir, imageDir]) await chmod(path, 0o711);
-  const command = await fakeFirecracker(dir.path, version);
-  const options = { command, jailer, jailerCommand: await fakeJailer(dir.path) };
-  const image = { folder: join(imageDir.path, 'image'), manifest: await writeImage(join(imageDir.path, 'image')) };
+  const command = real ? (findTool('firecracker') ?? '') : await fakeFirecracker(dir.path, version);
+  const options = { command, jailer, jailerCommand: real ? (findTool('jailer') ?? '') : await fakeJailer(dir.path) };
+  const folder = real ? await guestImage() : join(imageDir.path, 'image');
+  const image = { folder, manifest: real ? await readGuestImage(folder) : await writeImage(folder) };
   const vms = new Set<Vm>();
   const own = (vm: Vm) => {
     vms.add(vm);
