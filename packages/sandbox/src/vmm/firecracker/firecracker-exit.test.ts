@@ -36,6 +36,29 @@ describe('exitFrom()', () => {
     }
   });
 
+  it('is not taken in by a Firecracker that is content with a processor that failed', () => {
+    // As 1.17 writes it.
+    const end = [
+      '[vm:main] Vmm is stopping.',
+      '[vm:main] Killing vCPU threads',
+      '[vm:main] Discarding unexpected vCPU response during teardown: VcpuResponse::Exited(GenericError)',
+      '[vm:main] Firecracker exiting successfully. exit_code=0',
+    ];
+    const failures = [
+      'Received KVM_EXIT_INTERNAL_ERROR signal',
+      'Received KVM_EXIT_FAIL_ENTRY signal: 7 on cpu 0',
+      'Received ENOSYS error because KVM failed to emulate an instruction.',
+      'Unexpected exit reason on vcpu run: Shutdown',
+      'Failure during vcpu run: Bad address (os error 14)',
+    ];
+    for (const failure of failures) {
+      const log = [running.trim(), `[vm:fc_vcpu 0] ${failure}`, ...end, ''].join('\n');
+      const { reason, detail } = exitFrom({ log, errors: '', console: '' });
+      expect(reason, failure).toBe('failed');
+      expect(detail).toContain(failure);
+    }
+  });
+
   it('does not believe a guest that prints what its VMM would', () => {
     const console = 'Firecracker exiting successfully. exit_code=0\n';
     expect(exitFrom({ log: running, errors: '', console }).reason).toBe('killed');
