@@ -45,7 +45,7 @@ async function memoryFor(compression: 'none' | 'zstd', seed: number): Promise<nu
   await using dir = await tempDir('nex-bench-');
   await using cache = await startCache(dir.path);
   // As the nex command starts it (packages/cli/bin/nex.js).
-  const execArgv = ['--max-semi-space-size=4'];
+  const execArgv = ['--max-semi-space-size=2'];
   const server = `nats://${cache.nc.getServer()}`;
   const door = fork(CHILD, [server], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], execArgv });
   let output = '';

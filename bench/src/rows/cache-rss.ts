@@ -45,7 +45,7 @@ function* programs(): Generator<Buffer, void> {
 
 function start(...args: readonly string[]): ChildProcess {
   // As the nex command starts these (packages/cli/bin/nex.js).
-  const execArgv = ['--max-semi-space-size=4'];
+  const execArgv = ['--max-semi-space-size=2'];
   return fork(CHILD, args, { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], execArgv });
 }
 

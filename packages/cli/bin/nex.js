@@ -14,7 +14,7 @@ const has = (word) => process.argv.includes(word);
 const isLarge = (has('node') && has('up')) || (has('cache') && (has('pull') || has('push') || has('serve')));
 const isSized = [...process.execArgv, process.env.NODE_OPTIONS ?? ''].some((text) => text.includes('semi-space'));
 if (isLarge && !isSized && process.send === undefined && process.execve !== undefined) {
-  const options = ['--max-semi-space-size=4', ...process.execArgv];
+  const options = ['--max-semi-space-size=2', ...process.execArgv];
   process.execve(process.execPath, [process.execPath, ...options, ...process.argv.slice(1)], process.env);
 }
 
