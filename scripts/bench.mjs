@@ -4,5 +4,10 @@ import { runToEnd } from './run.mjs';
 import { MAIN_JOB_TOOLS, ROOT, setUp } from './setup.mjs';
 
 const { node, env } = await setUp(MAIN_JOB_TOOLS);
-const script = join(ROOT, 'bench/src/main.ts');
-process.exitCode = await runToEnd(node, ['--conditions=nexsrc', script, ...process.argv.slice(2)], { cwd: ROOT, env });
+const options = { cwd: ROOT, env };
+// What is measured is what users have: the built packages, in a process that is started as the nex command is.
+process.exitCode = await runToEnd(node, [join(ROOT, 'node_modules/typescript/bin/tsc'), '--build'], options);
+if (process.exitCode === 0) {
+  const script = join(ROOT, 'bench/src/main.ts');
+  process.exitCode = await runToEnd(node, ['--max-semi-space-size=2', script, ...process.argv.slice(2)], options);
+}

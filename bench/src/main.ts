@@ -1,5 +1,5 @@
 // npm run bench: prints one table; --only <id prefix> runs some rows, --json <file> writes them.
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { judge, type Outcome, type Row } from './row.ts';
@@ -47,6 +47,7 @@ console.log(line(['row', 'value', 'peer', 'ratio', 'wanted', '']));
 const outcomes: Outcome[] = [];
 const notes: string[] = [];
 for (const row of rows) {
+  const before = await processorTimes();
   const measurement = await row.measure();
   const outcome = judge(row, measurement);
   outcomes.push(outcome);
@@ -58,7 +59,8 @@ for (const row of rows) {
     outcome.ratio?.toFixed(2) ?? '',
     `≤ ${row.wanted}`,
   ];
-  console.log(line([...cells, outcome.met ? 'met' : 'NOT MET']));
+  const stolen = stolenSince(before, await processorTimes());
+  console.log(line([...cells, outcome.met ? 'met' : 'NOT MET', stolen]));
   notes.push(
     '',
     `${row.id}: ${row.what}${row.peer === undefined ? '' : `, against ${row.peer}`}`,
@@ -68,8 +70,21 @@ for (const row of rows) {
 console.log(notes.join('\n'));
 if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(outcomes, undefined, 2)}\n`);
 
+/** Of all processors since the start, in the kernel's ticks: `user nice system idle iowait irq softirq steal`. */
+async function processorTimes(): Promise<readonly number[]> {
+  const [first = ''] = (await readFile('/proc/stat', 'utf8')).split('\n', 1);
+  return first.split(/\s+/).slice(1, 9).map(Number);
+}
+
+/** A row that the host has taken much time from says little. */
+function stolenSince(before: readonly number[], now: readonly number[]): string {
+  const spent = now.map((ticks, index) => ticks - (before[index] ?? 0));
+  const share = (100 * (spent[7] ?? 0)) / spent.reduce((sum, ticks) => sum + ticks, 0);
+  return share < 1 ? '' : `(${share.toFixed(0)} % of the time stolen)`;
+}
+
 function line(cells: readonly string[]): string {
-  const widths = [24, 14, 14, 8, 10, 8];
+  const widths = [24, 14, 14, 8, 10, 8, 0];
   return cells
     .map((cell, index) => cell.padEnd(widths[index] ?? 0))
     .join(' ')

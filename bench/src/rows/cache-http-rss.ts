@@ -10,13 +10,11 @@ import { createZstdCompress } from 'node:zlib';
 import { encodeNixBase32, narOf } from '@nex-nix/nix';
 import { tempDir } from '@nex-nix/test-kit';
 import type { Measurement, Row } from '../row.ts';
+import { AS_COMMAND } from './conditions.ts';
 import { TOKEN } from './cache-http-sides.ts';
 import { startCache } from './cache-process.ts';
 
 const run = promisify(execFile);
-const PACKAGES = ['cache', 'nats-context'].map((name) =>
-  fileURLToPath(new URL(`../../../packages/${name}`, import.meta.url)),
-);
 const CHILD = fileURLToPath(import.meta.resolve('./cache-http-rss-child.mjs'));
 const MIB = 2 ** 20;
 const SIZE = 2048 * MIB;
@@ -27,7 +25,6 @@ export const httpRss: Row = {
   unit: 'MiB',
   wanted: 200,
   async measure(): Promise<Measurement> {
-    await run('tsc', ['-b', ...PACKAGES]);
     const plain = await memoryFor('none', 1);
     const zstd = await memoryFor('zstd', 2);
     return {
@@ -44,10 +41,8 @@ async function memoryFor(compression: 'none' | 'zstd', seed: number): Promise<nu
   const name = `${encodeNixBase32(hash.read() as Buffer)}.nar${compression === 'none' ? '' : '.zst'}`;
   await using dir = await tempDir('nex-bench-');
   await using cache = await startCache(dir.path);
-  // As the nex command starts it (packages/cli/bin/nex.js).
-  const execArgv = ['--max-semi-space-size=2'];
   const server = `nats://${cache.nc.getServer()}`;
-  const door = fork(CHILD, [server], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], execArgv });
+  const door = fork(CHILD, [server], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], execArgv: [...AS_COMMAND] });
   let output = '';
   door.stdout?.setEncoding('utf8').on('data', (text: string) => (output += text));
   const [url] = (await Promise.race([once(door, 'message'), failedStart(door)])) as [string];

@@ -23,7 +23,7 @@ export interface Side extends AsyncDisposable {
 
 /** `files` serves the folder `what`; `door` the cache at the server `what`, as does `cache`, which is the service of the cache too. */
 export async function startSide(kind: 'files' | 'door' | 'cache', what: string, configDir: string): Promise<Side> {
-  const child = fork(import.meta.filename, [kind, what, configDir], { execArgv: ['--conditions=nexsrc'] });
+  const child = fork(import.meta.filename, [kind, what, configDir]);
   const ended = once(child, 'exit');
   const url = await Promise.race([
     once(child, 'message').then(([message]) => message as string),

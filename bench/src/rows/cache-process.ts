@@ -1,12 +1,12 @@
 import { fork } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
 import type { NatsConnection } from '@nats-io/nats-core';
-import { CacheService, NatsCache } from '@nex-nix/cache';
+import { NatsCache } from '@nex-nix/cache';
 import { connectNats } from '@nex-nix/nats-context';
 import {
   encodeNixBase32,
-  generateSecretKey,
   narHashOf,
   narOf,
   type PathInfo,
@@ -15,6 +15,9 @@ import {
   storePathFromBaseName,
 } from '@nex-nix/nix';
 import { startNatsServer } from '@nex-nix/test-kit';
+import { AS_COMMAND } from './conditions.ts';
+
+const SERVICE = fileURLToPath(import.meta.resolve('./cache-service-child.mjs'));
 
 export interface BenchCache extends AsyncDisposable {
   /** The connection of the client. */
@@ -30,7 +33,7 @@ export interface BenchCache extends AsyncDisposable {
 export async function startCache(configDir: string, { warm = false } = {}): Promise<BenchCache> {
   await using stack = new AsyncDisposableStack();
   const server = stack.use(await startNatsServer());
-  const child = fork(import.meta.filename, [server.url, configDir], { execArgv: ['--conditions=nexsrc'] });
+  const child = fork(SERVICE, [server.url, configDir], { execArgv: [...AS_COMMAND] });
   stack.defer(async () => {
     if (child.exitCode !== null) return;
     child.disconnect();
@@ -50,11 +53,11 @@ export async function startCache(configDir: string, { warm = false } = {}): Prom
   return { nc, client, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
-/** Pushes eight paths of 4 MiB that nothing else is made of. */
+/** Pushes 32 paths of 4 MiB that nothing else is made of. */
 async function warmUp(client: NatsCache): Promise<void> {
   const nars = new Map<StorePath, Buffer>();
   const infos = new Map<StorePath, PathInfo>();
-  for (let i = 0; i < 8; i++) {
+  for (let i = 0; i < 32; i++) {
     const storePath = storePathFromBaseName(`${encodeNixBase32(randomBytes(20))}-warm-${i}`);
     const nar = Buffer.concat(await Array.fromAsync(narOf({ type: 'regular', contents: randomBytes(4 << 20) })));
     const narHash = narHashOf(createHash('sha256').update(nar).digest());
@@ -70,17 +73,3 @@ async function warmUp(client: NatsCache): Promise<void> {
   };
   await client.push(source, [...nars.keys()]);
 }
-
-/** The cache service until the parent goes away. */
-async function serve(servers: string, configDir: string): Promise<void> {
-  const nc = await connectNats({ servers, configDir, env: {} });
-  const service = await CacheService.start(nc, { secretKey: generateSecretKey('bench-1') });
-  process.send?.('ready');
-  await once(process, 'disconnect');
-  await service[Symbol.asyncDispose]();
-  await nc.close();
-}
-
-// Started by itself, this file is the service that is measured.
-const [url, configDir] = process.argv.slice(2);
-if (import.meta.main && url !== undefined && configDir !== undefined) await serve(url, configDir);

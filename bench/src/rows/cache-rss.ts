@@ -1,17 +1,13 @@
-import { type ChildProcess, execFile, fork } from 'node:child_process';
+import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { fileURLToPath } from 'node:url';
 import { startNatsServer, tempDir } from '@nex-nix/test-kit';
 import type { Measurement, Row } from '../row.ts';
+import { AS_COMMAND } from './conditions.ts';
 import { content } from './nix-closure.ts';
 
-const run = promisify(execFile);
-const PACKAGES = ['cache', 'nats-context'].map((name) =>
-  fileURLToPath(new URL(`../../../packages/${name}`, import.meta.url)),
-);
 const CHILD = fileURLToPath(import.meta.resolve('./cache-rss-child.mjs'));
 
 export const rss: Row = {
@@ -20,7 +16,6 @@ export const rss: Row = {
   unit: 'MiB',
   wanted: 200,
   async measure(): Promise<Measurement> {
-    await run('tsc', ['-b', ...PACKAGES]);
     await using dir = await tempDir('nex-bench-');
     const file = join(dir.path, 'large');
     await writeFile(file, programs());
@@ -44,9 +39,7 @@ function* programs(): Generator<Buffer, void> {
 }
 
 function start(...args: readonly string[]): ChildProcess {
-  // As the nex command starts these (packages/cli/bin/nex.js).
-  const execArgv = ['--max-semi-space-size=2'];
-  return fork(CHILD, args, { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], execArgv });
+  return fork(CHILD, args, { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], execArgv: [...AS_COMMAND] });
 }
 
 /** What the process prints when it is done: the most MiB that it had. */

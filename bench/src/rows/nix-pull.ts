@@ -88,7 +88,7 @@ interface FileServer extends AsyncDisposable {
 
 /** A file server in a process of its own, which answers from memory: on a machine of two cores it would take time from both sides. */
 async function startServer(folder: string): Promise<FileServer> {
-  const child = fork(import.meta.filename, [folder], { execArgv: ['--conditions=nexsrc'] });
+  const child = fork(import.meta.filename, [folder]);
   const [url] = (await once(child, 'message')) as [string];
   return {
     url,

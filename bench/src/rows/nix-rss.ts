@@ -14,7 +14,6 @@ import { median, type Measurement, type Row } from '../row.ts';
 const RUNS = 5;
 const SIZE = 2 * 1024 ** 3;
 const run = promisify(execFile);
-const PACKAGE = fileURLToPath(new URL('../../../packages/nix', import.meta.url));
 const CHILD = fileURLToPath(import.meta.resolve('./nix-rss-child.mjs'));
 
 export const rss: Row = {
@@ -23,7 +22,6 @@ export const rss: Row = {
   unit: 'MiB',
   wanted: 150,
   async measure(): Promise<Measurement> {
-    await run('tsc', ['-b', PACKAGE]);
     await using dir = await tempDir('nex-bench-');
     const source = join(dir.path, 'source');
     // All zeros, and none of them on the disk: what they are makes no difference to whoever moves them.

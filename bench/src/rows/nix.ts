@@ -5,8 +5,8 @@ import { mkdir, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { dumpNar, unpackNar } from '@nex-nix/nix';
-import { tempDir } from '@nex-nix/test-kit';
 import type { Measurement, Row } from '../row.ts';
+import { lastingDir, warmMemory } from './conditions.ts';
 import { milliseconds, writeTree } from './nix-closure.ts';
 import { rss } from './nix-rss.ts';
 
@@ -18,8 +18,8 @@ const SMALL_FILES = 20_000;
 type Prepare = (folder: string) => Promise<void>;
 
 async function measureDump(prepare: Prepare): Promise<Measurement> {
-  await using dir = await tempDir('nex-bench-');
-  const tree = join(dir.path, 'tree');
+  const dir = await lastingDir();
+  const tree = join(dir, 'tree');
   await prepare(tree);
   const values: number[] = [];
   const peerValues: number[] = [];
@@ -27,20 +27,19 @@ async function measureDump(prepare: Prepare): Promise<Measurement> {
     peerValues.push(await milliseconds(() => nixStore(['--dump', tree])));
     values.push(await milliseconds(() => drain(dumpNar(tree, { reuseChunks: true }))));
   }
-  return { values, peerValues, notes: [await startNote(dir.path)] };
+  return { values, peerValues, notes: [await startNote(dir)] };
 }
 
 async function measureRestore(prepare: Prepare): Promise<Measurement> {
-  await using dir = await tempDir('nex-bench-');
-  const tree = join(dir.path, 'tree');
-  const nar = join(dir.path, 'nar');
+  const dir = await lastingDir();
+  const tree = join(dir, 'tree');
+  const nar = join(dir, 'nar');
   await prepare(tree);
   await writeFile(nar, dumpNar(tree));
   const values: number[] = [];
   const peerValues: number[] = [];
   for (let i = 0; i < RUNS; i++) {
-    // All trees stay until the end: ext4 takes long to make files where others were deleted a moment ago.
-    const to = join(dir.path, String(i));
+    const to = join(dir, String(i));
     await mkdir(to);
     const theirs = async () =>
       peerValues.push(await milliseconds(() => nixStore(['--restore', join(to, 'theirs')], nar)));
@@ -51,10 +50,11 @@ async function measureRestore(prepare: Prepare): Promise<Measurement> {
     for (const measure of i % 2 === 0 ? [theirs, ours] : [ours, theirs]) {
       // What the one before has left to be written is not to be paid for by the next.
       await run('sync');
+      await warmMemory();
       await measure();
     }
   }
-  return { values, peerValues, notes: [await startNote(dir.path)] };
+  return { values, peerValues, notes: [await startNote(dir)] };
 }
 
 async function writeSmallFiles(folder: string): Promise<void> {
