@@ -6,6 +6,7 @@ import { buildMinimalGuest, findKernel } from '@nex-nix/guest';
 import { MicrovmRuntime, QemuVmm } from '@nex-nix/sandbox';
 import { findTool, tempDir, waitFor } from '@nex-nix/test-kit';
 import { buildWithHostNode } from '../../../examples/echo/build-with-host-node.ts';
+import { bundleEcho } from '../../../examples/echo/bundle.ts';
 import { median, type Measurement, type Row } from '../row.ts';
 
 const RUNS = 11;
@@ -91,6 +92,7 @@ export const vmClaimRows: readonly Row[] = [claim];
 /** Store paths of this machine's Node with its libraries. */
 async function nodeClosure(folder: string) {
   const outLink = join(folder, 'echo');
+  await bundleEcho();
   await buildWithHostNode({ outLink });
   const echo = await realpath(outLink);
   const all = execFileSync('nix-store', ['--query', '--requisites', echo], { encoding: 'utf8' }).trim().split('\n');

@@ -48,6 +48,7 @@ export async function startProgram(
   const { files, cgroup, watch, spares } = target;
   const { spec, config, runtime, owner, logBytes } = input;
   checkProgram(spec);
+  using _ = spares.starting();
   let taking = spares.take();
   try {
     let [supervisor] = await Promise.all([taking, cgroup.create(spec.resources)]);

@@ -3,7 +3,7 @@ import { Supervisor, type SupervisorSurroundings } from './supervisor.ts';
 
 const SPARES = 2;
 
-/** Time from the last start to the making of spares, in milliseconds: not while starts are under way. */
+/** Time from the end of the last start to the making of spares, in milliseconds: whoever waits for that start has its outcome then. */
 const REFILL_DELAY = 25;
 
 /** Supervisors that were started before there is a sandbox for them, since that takes longer than the rest of a start. */
@@ -13,10 +13,23 @@ export class SpareSupervisors implements AsyncDisposable {
   /** Those that were let go. */
   readonly #going = new Set<Promise<void>>();
   #timer: NodeJS.Timeout | undefined;
+  /** Starts under way. */
+  #starting = 0;
   #disposed = false;
 
   constructor(surroundings: () => SupervisorSurroundings) {
     this.#surroundings = surroundings;
+  }
+
+  /** Until it is disposed, a start is under way: no spares are made, which would hold it up. */
+  starting(): Disposable {
+    this.#starting++;
+    return {
+      [Symbol.dispose]: () => {
+        this.#starting--;
+        this.#refillLater();
+      },
+    };
   }
 
   /** A supervisor that is ready. Throws SANDBOX_START_FAILED when there cannot be one. */
@@ -50,7 +63,7 @@ export class SpareSupervisors implements AsyncDisposable {
 
   #refillLater(): void {
     clearTimeout(this.#timer);
-    if (this.#disposed) return;
+    if (this.#disposed || this.#starting > 0) return;
     this.#timer = setTimeout(() => this.#refill(), REFILL_DELAY);
     this.#timer.unref();
   }
