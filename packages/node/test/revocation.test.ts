@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Account, Algorithms, type ClaimsData, decode, encode } from '@nats-io/jwt';
@@ -6,7 +7,7 @@ import { createAccount, createOperator, createUser } from '@nats-io/nkeys';
 import { silentLogger } from '@nex-nix/nexlet';
 import { type NatsConnectionData, NexClient } from '@nex-nix/protocol';
 import { waitFor } from '@nex-nix/test-kit';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { accountRevoker, type Node, RevocationLedger, signingKeyMinter, startNode } from '../src/index.ts';
 import { type MemoryNexlet, memoryNexlet } from './memory-nexlet.ts';
 import { OperatorBed, seedOf } from './operator-bed.ts';
@@ -24,13 +25,23 @@ beforeAll(async () => {
 
 afterAll(() => bed[Symbol.asyncDispose]());
 
-const revoker = async (ledger?: RevocationLedger, key = bed.operator) =>
-  accountRevoker(await bed.connectSystem(), {
+const revokerConnections: NatsConnection[] = [];
+
+const revoker = async (ledger?: RevocationLedger, key = bed.operator) => {
+  const nc = await bed.connectSystem();
+  revokerConnections.push(nc);
+  return accountRevoker(nc, {
     operatorSeed: seedOf(key),
     account: bed.account.getPublicKey(),
     logger: silentLogger,
     ledger,
   });
+};
+
+/** A revoker looks again a moment later, and would write the account while the next test does. */
+async function closeRevokers(): Promise<void> {
+  await Promise.all(revokerConnections.splice(0).map((nc) => nc.close()));
+}
 
 async function claims(): Promise<ClaimsData<Account>> {
   const subject = `$SYS.REQ.ACCOUNT.${bed.account.getPublicKey()}.CLAIMS.LOOKUP`;
@@ -58,7 +69,10 @@ describe('a node that can take credentials back', () => {
     node = await startNode(await bed.connect(), options);
   });
 
-  afterAll(() => node[Symbol.asyncDispose]());
+  afterAll(async () => {
+    await node[Symbol.asyncDispose]();
+    await closeRevokers();
+  });
 
   it('cuts off a workload when it stops, for good; the others stay', async () => {
     const nex = new NexClient(await bed.connect());
@@ -101,6 +115,8 @@ describe('a node that can take credentials back', () => {
 });
 
 describe('accountRevoker()', () => {
+  afterEach(closeRevokers);
+
   it('keeps what several of them write at the same time, and what others have written', async () => {
     const users = Array.from({ length: 12 }, () => createUser().getPublicKey());
     const [first = '', ...rest] = users;
@@ -122,7 +138,7 @@ describe('accountRevoker()', () => {
   });
 
   it('drops its own entries when their credentials have expired, and no others', async () => {
-    const file = join(bed.dir.path, 'ledger.json');
+    const file = join(bed.dir.path, `ledger-${randomUUID()}.json`);
     const [old = '', young = '', foreign = ''] = [1, 2, 3].map(() => createUser().getPublicKey());
     const now = Date.now();
     const account = await claims();
