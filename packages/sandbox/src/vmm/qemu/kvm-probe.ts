@@ -71,7 +71,8 @@ export async function probeKvm(
     }
   } catch (error) {
     if (!(error instanceof SandboxError)) throw error;
-    return { works: false, detail: error.message };
+    const [first = ''] = error.message.split('\n', 1);
+    return { works: false, detail: first };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
