@@ -123,13 +123,15 @@ export class QemuVmm implements Vmm {
       const client = await openMonitor({ run, events, process });
       if (template !== undefined) await this.#load({ client, events, run }, template);
       await sealRunFolder(run, spec.user);
-      await client.execute('cont');
       const { id, folder, slots } = spec;
       const record: VmRecord = { vmm: 'qemu', id, folder, slots };
       const console = await ConsoleTail.open(folder);
-      process.unref();
       const parts = { record, process, client, events, console };
-      return new QemuVm({ ...parts, template: { shape: spec, facts }, fresh: template === undefined });
+      // Before the guest runs: it may end within a millisecond.
+      const vm = new QemuVm({ ...parts, template: { shape: spec, facts }, fresh: template === undefined });
+      await client.execute('cont');
+      process.unref();
+      return vm;
     } catch (error) {
       await process.kill();
       await rm(run, { recursive: true, force: true });
