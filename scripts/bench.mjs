@@ -9,5 +9,6 @@ const options = { cwd: ROOT, env };
 process.exitCode = await runToEnd(node, [join(ROOT, 'node_modules/typescript/bin/tsc'), '--build'], options);
 if (process.exitCode === 0) {
   const script = join(ROOT, 'bench/src/main.ts');
-  process.exitCode = await runToEnd(node, ['--max-semi-space-size=2', script, ...process.argv.slice(2)], options);
+  const args = ['--max-semi-space-size=2', '--heap-growing-percent=200', script, ...process.argv.slice(2)];
+  process.exitCode = await runToEnd(node, args, { ...options, env: { ...env, MALLOC_ARENA_MAX: '2' } });
 }

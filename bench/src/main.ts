@@ -35,6 +35,8 @@ const ROWS: readonly Row[] = [
   ...vmClaimRows,
 ];
 
+// The peers are started as anybody starts them.
+delete process.env['MALLOC_ARENA_MAX'];
 const { values } = parseArgs({ options: { only: { type: 'string', default: '' }, json: { type: 'string' } } });
 const rows = ROWS.filter((row) => row.id.startsWith(values.only));
 if (rows.length === 0) {

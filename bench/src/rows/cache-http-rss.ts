@@ -42,7 +42,7 @@ async function memoryFor(compression: 'none' | 'zstd', seed: number): Promise<nu
   await using dir = await tempDir('nex-bench-');
   await using cache = await startCache(dir.path);
   const server = `nats://${cache.nc.getServer()}`;
-  const door = fork(CHILD, [server], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], execArgv: [...AS_COMMAND] });
+  const door = fork(CHILD, [server], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], ...AS_COMMAND });
   let output = '';
   door.stdout?.setEncoding('utf8').on('data', (text: string) => (output += text));
   const [url] = (await Promise.race([once(door, 'message'), failedStart(door)])) as [string];

@@ -33,7 +33,7 @@ export interface BenchCache extends AsyncDisposable {
 export async function startCache(configDir: string, { warm = false } = {}): Promise<BenchCache> {
   await using stack = new AsyncDisposableStack();
   const server = stack.use(await startNatsServer());
-  const child = fork(SERVICE, [server.url, configDir], { execArgv: [...AS_COMMAND] });
+  const child = fork(SERVICE, [server.url, configDir], AS_COMMAND);
   stack.defer(async () => {
     if (child.exitCode !== null) return;
     child.disconnect();

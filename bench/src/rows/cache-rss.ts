@@ -39,7 +39,7 @@ function* programs(): Generator<Buffer, void> {
 }
 
 function start(...args: readonly string[]): ChildProcess {
-  return fork(CHILD, args, { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], execArgv: [...AS_COMMAND] });
+  return fork(CHILD, args, { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], ...AS_COMMAND });
 }
 
 /** What the process prints when it is done: the most MiB that it had. */
