@@ -53,7 +53,9 @@ ulimit -c 0
 while [ "$1" != -- ]; do mount --bind "$1" "$2"; shift 2; done
 shift
 if [ -n "$memory" ]; then
-  mount -t tmpfs -o "nosuid,nodev,noexec,mode=711,size=$bytes" memory "$memory"
+  # In large pages where the kernel has them: fewer page faults, and a quicker copy.
+  mount -t tmpfs -o "nosuid,nodev,noexec,mode=711,size=$bytes,huge=always" memory "$memory" 2>/dev/null ||
+    mount -t tmpfs -o "nosuid,nodev,noexec,mode=711,size=$bytes" memory "$memory"
   umask 077
   : >"$memory/ram"
   [ -z "$copy" ] || cp "$copy" "$memory/ram"
