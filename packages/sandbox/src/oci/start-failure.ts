@@ -8,10 +8,16 @@ export interface StartEvidence {
   exit: Exit | undefined;
   /** What it said when it could not execute the program. */
   complaint: string | undefined;
+  /** How its supervisor ended, for people; of a sandbox that has one. */
+  supervisor?: string;
 }
 
 /** The error that says why a sandbox could not be started. */
-export async function startFailure(spec: SandboxSpec, files: SandboxFiles, { exit, complaint }: StartEvidence) {
+export async function startFailure(
+  spec: SandboxSpec,
+  files: SandboxFiles,
+  { exit, complaint, supervisor }: StartEvidence,
+) {
   const fail = (state: string, hint?: string) =>
     new SandboxError('SANDBOX_START_FAILED', `Cannot start "${spec.program}": ${state}`, { hint });
   if (complaint !== undefined) {
@@ -34,5 +40,8 @@ export async function startFailure(spec: SandboxSpec, files: SandboxFiles, { exi
     );
   }
   const said = (await files.runtimeComplaint()) ?? (await files.supervisorComplaint());
-  return fail(said === '' ? 'its supervisor ended without a word' : said);
+  if (said !== '') return fail(said);
+  if (exit !== undefined)
+    return fail(`its OCI runtime ended without a word (${exit.signal ?? `exit code ${exit.code}`})`);
+  return fail(supervisor === undefined ? 'it ended without a word' : `its supervisor ended too early (${supervisor})`);
 }

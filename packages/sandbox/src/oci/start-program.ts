@@ -89,7 +89,7 @@ async function untilStarted(
       const complaint = await files.executionComplaint();
       if (exit !== undefined && begun && complaint === undefined) return true;
       if (again && exit === undefined && (await files.supervisor()) === undefined) return false;
-      throw await startFailure(spec, files, { exit, complaint });
+      throw await startFailure(spec, files, { exit, complaint, supervisor: supervisor.outcome });
     }
     // Nothing but the program writes there.
     if (begun && files.hasOutput) return true;

@@ -39,7 +39,8 @@ export class SpareSupervisors implements AsyncDisposable {
     if (spare !== undefined && (await spare.ready)) return spare;
     const fresh = new Supervisor(this.#surroundings());
     if (await fresh.ready) return fresh;
-    throw new SandboxError('SANDBOX_START_FAILED', 'Cannot start a sandbox: its supervisor ended without a word', {
+    const words = await fresh.lastWords();
+    throw new SandboxError('SANDBOX_START_FAILED', `Cannot start a sandbox: its supervisor ended at once (${words})`, {
       hint: 'unshare --mount /bin/sh -c true',
     });
   }

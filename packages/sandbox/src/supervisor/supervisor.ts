@@ -11,6 +11,9 @@ import { SUPERVISOR } from './supervisor-script.ts';
 
 const KILL_GRACE_MS = 2000;
 
+/** How much of what a supervisor complains about while it sets itself up is kept, and how long that is waited for once it has ended. */
+const COMPLAINT = { bytes: 1024, ms: 200 };
+
 /** File descriptors by which the supervisor holds the writing ends of the sandbox' output. */
 const OUTPUTS = [6, 7];
 
@@ -54,6 +57,9 @@ export class Supervisor {
   readonly #mounts: string | undefined;
   readonly #ready: Promise<boolean>;
   readonly #exit = Promise.withResolvers<void>();
+  /** Fires when nothing of it can say anything any more. */
+  readonly #silent = Promise.withResolvers<void>();
+  #complaint = '';
 
   constructor(surroundings: SupervisorSurroundings) {
     const { parents, entry, hide = '', mountRoot } = surroundings;
@@ -66,9 +72,9 @@ export class Supervisor {
       cwd: '/',
       detached: true,
       env: { PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin' },
-      stdio: ['pipe', 'pipe', 'ignore'],
+      stdio: ['pipe', 'pipe', 'pipe'],
     });
-    const { stdin, stdout } = this.#child;
+    const { stdin, stdout, stderr } = this.#child;
     // Its end is told by "exit"; what it did not take of a command it never runs.
     stdin?.on('error', () => undefined);
     const ready = Promise.withResolvers<boolean>();
@@ -77,8 +83,12 @@ export class Supervisor {
       ready.resolve(true);
       // From now on it waits for this process, and this process not for it.
       this.#child.unref();
-      for (const stream of [stdin, stdout]) (stream as Socket | null)?.unref();
+      for (const stream of [stdin, stdout, stderr]) (stream as Socket | null)?.unref();
     });
+    stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.#complaint = (this.#complaint + text).slice(0, COMPLAINT.bytes);
+    });
+    this.#child.once('close', () => this.#silent.resolve());
     const end = () => {
       ready.resolve(false);
       this.#exit.resolve();
@@ -104,6 +114,18 @@ export class Supervisor {
     return this.#ready;
   }
 
+  /** How it ended, for people. */
+  get outcome(): string {
+    const { exitCode, signalCode } = this.#child;
+    return signalCode ?? (exitCode === null ? 'still there' : `exit code ${exitCode}`);
+  }
+
+  /** How it ended before it was ready, and what it said of that; for people. */
+  async lastWords(): Promise<string> {
+    await Promise.race([this.#silent.promise, delay(COMPLAINT.ms)]);
+    return [this.outcome, ...this.#complaint.trim().split('\n').filter(Boolean)].join('; ');
+  }
+
   /** Lets it run a sandbox, once it is ready. What comes of it is seen in the sandbox's folder. */
   run({ id, files, cgroup, runtime, owner, logBytes, logRate = 0 }: Supervised): void {
     const { pid } = this.#child;
@@ -118,12 +140,14 @@ export class Supervisor {
     const lines = [files.folder, id, runtime, root, events, logBytes, Math.ceil(logRate)];
     this.#child.stdin?.end(`${lines.join('\n')}\n`);
     this.#child.stdout?.destroy();
+    this.#child.stderr?.destroy();
   }
 
   /** Lets it go, without a sandbox; resolves when it has gone. */
   async dismiss(): Promise<void> {
     this.#child.stdin?.destroy();
     this.#child.stdout?.destroy();
+    this.#child.stderr?.destroy();
     this.#child.ref();
     if (!this.hasEnded) await this.#exit.promise;
   }
