@@ -9,6 +9,7 @@ import { pipeline } from 'node:stream/promises';
 import { CacheHttpServer, CacheService } from '@nex-nix/cache';
 import { connectNats } from '@nex-nix/nats-context';
 import { generateSecretKey } from '@nex-nix/nix';
+import { AS_COMMAND } from './conditions.ts';
 
 /** For writing through a door. */
 export const TOKEN = 'bench';
@@ -23,7 +24,7 @@ export interface Side extends AsyncDisposable {
 
 /** `files` serves the folder `what`; `door` the cache at the server `what`, as does `cache`, which is the service of the cache too. */
 export async function startSide(kind: 'files' | 'door' | 'cache', what: string, configDir: string): Promise<Side> {
-  const child = fork(import.meta.filename, [kind, what, configDir]);
+  const child = fork(import.meta.filename, [kind, what, configDir], kind === 'files' ? {} : AS_COMMAND);
   const ended = once(child, 'exit');
   const url = await Promise.race([
     once(child, 'message').then(([message]) => message as string),

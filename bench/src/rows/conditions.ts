@@ -8,9 +8,9 @@ import { promisify } from 'node:util';
 const run = promisify(execFile);
 const MEMORY = 512 * 2 ** 20;
 
-/** How the nex command starts what lives long (packages/cli/bin/nex.js); scripts/bench.mjs starts the measurements so too. */
+/** How the nex command starts what lives long (packages/cli/bin/nex.js). The options are those of this process, by scripts/bench.mjs. */
 export const AS_COMMAND = {
-  execArgv: ['--max-semi-space-size=2', '--heap-growing-percent=200'],
+  execArgv: process.execArgv,
   env: { ...process.env, MALLOC_ARENA_MAX: '2' },
 };
 

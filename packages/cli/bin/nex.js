@@ -9,7 +9,7 @@ if (major < 24 || (major === 24 && minor < 12)) {
 
 // A node lives long, and NARs are large. Left alone, V8 gives the youngest objects 64 MiB while many workloads start or
 // chunks fly by, and keeps them; collects all garbage ten times a second while buffers fly by; and malloc keeps a heap for
-// each thread. Both can be told at the start of a process only, and this takes its place. docs/decisions/0023-operations.md
+// each thread. All that can be told at the start of a process only, and this takes its place. docs/decisions/0023-operations.md
 const LARGE = { options: ['--max-semi-space-size=2', '--heap-growing-percent=200'], arenas: '2' };
 const has = (word) => process.argv.includes(word);
 const isLarge = (has('node') && has('up')) || (has('cache') && (has('pull') || has('push') || has('serve')));

@@ -12,7 +12,7 @@ import { SUPERVISOR } from './supervisor-script.ts';
 const KILL_GRACE_MS = 2000;
 
 /** How much of what a supervisor complains about while it sets itself up is kept, and how long that is waited for once it has ended. */
-const COMPLAINT = { bytes: 1024, ms: 200 };
+const COMPLAINT = { length: 1024, ms: 200 };
 
 /** File descriptors by which the supervisor holds the writing ends of the sandbox' output. */
 const OUTPUTS = [6, 7];
@@ -57,7 +57,7 @@ export class Supervisor {
   readonly #mounts: string | undefined;
   readonly #ready: Promise<boolean>;
   readonly #exit = Promise.withResolvers<void>();
-  /** Fires when nothing of it can say anything any more. */
+  /** Resolved when nothing of it can say anything any more. */
   readonly #silent = Promise.withResolvers<void>();
   #complaint = '';
 
@@ -86,7 +86,7 @@ export class Supervisor {
       for (const stream of [stdin, stdout, stderr]) (stream as Socket | null)?.unref();
     });
     stderr?.setEncoding('utf8').on('data', (text: string) => {
-      this.#complaint = (this.#complaint + text).slice(0, COMPLAINT.bytes);
+      this.#complaint = (this.#complaint + text).slice(0, COMPLAINT.length);
     });
     this.#child.once('close', () => this.#silent.resolve());
     const end = () => {
@@ -94,7 +94,10 @@ export class Supervisor {
       this.#exit.resolve();
       this.ended.fire();
     };
-    this.#child.once('error', end);
+    this.#child.once('error', ({ message }) => {
+      this.#complaint = message;
+      end();
+    });
     this.#child.once('exit', end);
   }
 
