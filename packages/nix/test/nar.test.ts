@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { chmod, lstat, mkdir, readdir, readlink, symlink, writeFile } from 'node:fs/promises';
+import { chmod, lstat, mkdir, readdir, readFile, readlink, symlink, writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { dumpNar, narHashOf, narOf, type NarTree, readNar, unpackNar } from '@nex-nix/nix';
 import { describeEachNix, startProcess, tempDir } from '@nex-nix/test-kit';
@@ -199,6 +200,54 @@ describe('unpackNar()', () => {
     await expect(unpackNar(nar, join(dir.path, 'to'))).rejects.toMatchObject({
       code: 'NIX_UNPACK_FAILED',
       message: expect.stringMatching(/^Cannot write "[^"]+\/to\/c\/(d{250}\/)+d{250}": ENAMETOOLONG/),
+    });
+    expect(await readdir(dir.path)).toEqual([]);
+  });
+
+  it.runIf(availableParallelism() > 1)('has a second thread write files when the first is behind', async () => {
+    await using dir = await tempDir();
+    const target = join(dir.path, 'to');
+    const file = (executable: boolean) => ({ type: 'regular', executable, contents: randomBytes(30_000) }) as const;
+    const folder = (depth: number): NarTree => ({
+      type: 'directory',
+      entries: [
+        ...Array.from({ length: 10 }, (_, n) => [`a${n}`, file(n % 2 === 0)] as const),
+        ...(depth > 0 ? [0, 1, 2].map((n) => [`b${n}`, folder(depth - 1)] as const) : []),
+        ['c', { type: 'symlink', target: 'a0' }],
+      ],
+    });
+    const nar = Buffer.concat(await Array.fromAsync(narOf(folder(4))));
+    await unpackNar(cut(nar, 1024 * 1024), target);
+    const threads = await Promise.all(
+      (await readdir('/proc/self/task')).map((id) => readFile(`/proc/self/task/${id}/comm`, 'utf8').catch(() => '')),
+    );
+    expect(threads.filter((name) => name.trim() === 'writeTree').length).toBeGreaterThan(1);
+    expect((await dump(target)).equals(nar)).toBe(true);
+    const entries = await readdir(target, { recursive: true, withFileTypes: true });
+    expect(entries).toHaveLength(11 * 121 + 120);
+    const directories = entries
+      .filter((entry) => entry.isDirectory())
+      .map(({ parentPath, name }) => join(parentPath, name));
+    for (const path of [target, ...directories]) {
+      const { mode, mtimeMs } = await lstat(path);
+      expect({ path, mode: mode & 0o777, mtimeMs }).toEqual({ path, mode: 0o555, mtimeMs: 1000 });
+    }
+  });
+
+  it('leaves nothing behind when several threads fail', async () => {
+    await using dir = await tempDir();
+    const target = join(dir.path, 'to');
+    const file = { type: 'regular', contents: randomBytes(60_000) } as const;
+    const files = (name: string) => Array.from({ length: 200 }, (_, n) => [`${100 + n}${name}`, file] as const);
+    // Folders just short enough, the files in the last of them are not.
+    let deep: NarTree = { type: 'directory', entries: files('f'.repeat(252)) };
+    for (let length = target.length + 1; length + 251 < 4090; length += 251) {
+      deep = { type: 'directory', entries: [['d'.repeat(250), deep]] };
+    }
+    const nar = narOf({ type: 'directory', entries: [...files('a'), ['b', deep]] });
+    await expect(unpackNar(nar, target)).rejects.toMatchObject({
+      code: 'NIX_UNPACK_FAILED',
+      message: expect.stringMatching(/^Cannot write "[^"]+\/to\/b\/(d{250}\/)+\d{3}f{252}": ENAMETOOLONG/),
     });
     expect(await readdir(dir.path)).toEqual([]);
   });

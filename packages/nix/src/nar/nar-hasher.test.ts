@@ -3,8 +3,7 @@ import { join } from 'node:path';
 import { startProcess, tempDir } from '@nex-nix/test-kit';
 import { describe, expect, it } from 'vitest';
 import { narHashOf } from '../formats/hash.ts';
-import { BLOCK_SIZE } from '../threads/blocks.ts';
-import { BlockWriter } from './block-writer.ts';
+import { BLOCK_SIZE, BlockWriter } from './block-writer.ts';
 import { NarHasher } from './nar-hasher.ts';
 
 const RANDOM = randomBytes(12 * BLOCK_SIZE + 1);

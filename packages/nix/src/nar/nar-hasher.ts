@@ -1,8 +1,7 @@
 import { type NarHash, narHashOf } from '../formats/hash.ts';
-import { BLOCK_SIZE } from '../threads/blocks.ts';
 import { DeferredJob } from '../threads/deferred-job.ts';
 import { MAX_THREADS, ThreadPool, type ThreadWork } from '../threads/thread-pool.ts';
-import { returnSharedBlock, takeSharedBlock } from './block-writer.ts';
+import { BLOCK_SIZE, copyToBlock, returnSharedBlock, takeSharedBlock } from './block-writer.ts';
 
 /** A piece to be hashed, or without `block` the wish for the digest. */
 interface Request {
@@ -36,7 +35,7 @@ export class NarHasher implements Disposable {
     for await (const bytes of source) {
       for (let at = 0; at < bytes.length;) {
         const part = bytes.subarray(at, at + BLOCK_SIZE - used);
-        new Uint8Array(block).set(part, used);
+        copyToBlock(part, block, used);
         used += part.length;
         at += part.length;
         if (used < BLOCK_SIZE) continue;

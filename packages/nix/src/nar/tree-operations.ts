@@ -3,7 +3,7 @@ const INITIAL_SIZE = 16 * 1024;
 /** How operations lie one after the other: a header of little-endian numbers, then the name; a link's target instead of contents. */
 export const OPERATION_FORMAT = {
   /** By the code that is the first byte. */
-  names: ['directory', 'directoryEnd', 'symlink', 'file', 'data', 'fileEnd'],
+  names: ['makeDirectory', 'enter', 'symlink', 'file', 'data', 'fileEnd', 'sealDirectory'],
   /** Permissions, 2 bytes. */
   modeAt: 1,
   /** Length of the name, 2 bytes. */
@@ -13,7 +13,9 @@ export const OPERATION_FORMAT = {
   /** Where in the block of the NAR contents begin and how long they are, 4 bytes each. */
   dataStartAt: 7,
   dataLengthAt: 11,
-  headerSize: 15,
+  /** How much must be done elsewhere before it, 4 bytes. */
+  afterAt: 15,
+  headerSize: 19,
 } as const;
 
 export type OperationFormat = typeof OPERATION_FORMAT;
@@ -25,6 +27,7 @@ export interface Operands {
   readonly target?: Uint8Array;
   readonly dataStart?: number;
   readonly dataLength?: number;
+  readonly after?: number;
 }
 
 /** Collects what is to be done on disk to make a tree. */
@@ -49,6 +52,7 @@ export class TreeOperations {
     bytes.writeUInt16LE(targetLength, start + format.targetLengthAt);
     bytes.writeUInt32LE(operands.dataStart ?? 0, start + format.dataStartAt);
     bytes.writeUInt32LE(operands.dataLength ?? 0, start + format.dataLengthAt);
+    bytes.writeUInt32LE(operands.after ?? 0, start + format.afterAt);
     if (name !== undefined) bytes.set(name, start + format.headerSize);
     if (target !== undefined) bytes.set(target, start + format.headerSize + nameLength);
     this.count++;

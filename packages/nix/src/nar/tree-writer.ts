@@ -1,52 +1,52 @@
 import { NixError } from '../nix-error.ts';
 import { DeferredJob } from '../threads/deferred-job.ts';
-import { MAX_THREADS, ThreadPool, type ThreadWork } from '../threads/thread-pool.ts';
+import { MAX_THREADS, ThreadPool } from '../threads/thread-pool.ts';
 import { MTIME } from './canonical-metadata.ts';
 import type { NarVisitor } from './nar-parser.ts';
-import { OPERATION_FORMAT, type OperationFormat, TreeOperations } from './tree-operations.ts';
+import { OPERATION_FORMAT, TreeOperations } from './tree-operations.ts';
+import { PROGRESS, type TreeOutcome, type TreeRequest, type TreeSettings, writeTree } from './tree-thread.ts';
 
 /** So many operations in one block are worth the start of a thread. */
 const MANY_OPERATIONS = 256;
-
-interface Settings {
-  readonly target: Uint8Array;
-  readonly format: OperationFormat;
-  readonly mtime: number;
-}
-
-/** Operations, and the block with the contents that they are about. */
-interface Request {
-  readonly operations: Uint8Array;
-  readonly block: SharedArrayBuffer;
-}
-
-interface Outcome {
-  /** Whether anything was made at the target, now or earlier. */
-  readonly hasCreated: boolean;
-  /** Why an operation could not be carried out; none is after it. */
-  readonly failure:
-    | { readonly path: Uint8Array; readonly message: string; readonly code: string | undefined }
-    | undefined;
-}
+/** To make a file takes about as long as to write so many bytes. */
+const FILE_COST = 32 * 1024;
+/** The second lane begins when the first is so much behind, in bytes: to start a thread takes as long as to write some MiB. */
+const MUCH_BEHIND = 1024 * 1024;
+/** Then a file goes to the other lane when this one is so much more behind. */
+const MORE_BEHIND = 256 * 1024;
 
 const threads = new ThreadPool(MAX_THREADS, writeTree);
 
+interface Directory {
+  readonly path: Buffer;
+  /** What is put before the names of what is in it. */
+  readonly prefix: Buffer;
+  /** How many directories are made when it is. */
+  readonly made: number;
+}
+
 /**
- * Writes what a NAR parser tells below `target`, which must not exist, with canonical metadata; another thread does it if it is much.
+ * Writes what a NAR parser tells below `target`, which must not exist, with canonical metadata; another thread does it if it is much,
+ * and a second one if the disk takes longer than the NAR.
  *
  * Files are created exclusively and links are never followed: together with the parser, which refuses duplicates and names
  * with a slash, nothing can land outside `target`.
  */
 export class TreeWriter implements NarVisitor, Disposable {
-  readonly #job: DeferredJob<Settings>;
-  readonly #operations = new TreeOperations();
-  /** Those before it are done when it is. */
-  #last: Promise<Outcome> | undefined;
+  readonly #progress = new SharedArrayBuffer(PROGRESS.size);
+  readonly #first: Lane;
+  #second: Lane | undefined;
+  /** The one that writes the file at hand. */
+  #lane: Lane;
+  /** Those that are open; the first stands for what `target` is in. */
+  readonly #directories: [Directory, ...Directory[]];
+  #made = 0;
   #hasCreated = false;
 
   constructor(target: string) {
-    const settings: Settings = { target: Buffer.from(target), format: OPERATION_FORMAT, mtime: MTIME };
-    this.#job = new DeferredJob(threads, settings);
+    const path = Buffer.from(target);
+    this.#directories = [{ path, prefix: path, made: 0 }];
+    this.#first = this.#lane = new Lane(0, this.#progress);
   }
 
   /** Whether `target` was made by this writer. */
@@ -55,60 +55,87 @@ export class TreeWriter implements NarVisitor, Disposable {
   }
 
   directory(name: Buffer): void {
-    this.#operations.add('directory', { name });
+    const path = Buffer.concat([this.#directory.prefix, name]);
+    this.#first.directories.add('makeDirectory', { name: path });
+    this.#directories.push({ path, prefix: Buffer.concat([path, Buffer.of(0x2f)]), made: ++this.#made });
   }
 
   directoryEnd(): void {
-    this.#operations.add('directoryEnd');
+    const { path } = this.#directory;
+    this.#directories.pop();
+    this.#first.operations.add('sealDirectory', { name: path, after: this.#second?.requests ?? 0 });
   }
 
   symlink(name: Buffer, target: Buffer): void {
-    this.#operations.add('symlink', { name, target });
+    this.#lane.enter(this.#directory);
+    this.#lane.operations.add('symlink', { name, target });
   }
 
   file(name: Buffer, { executable }: { executable: boolean }): void {
-    this.#operations.add('file', { name, mode: executable ? 0o555 : 0o444 });
+    this.#lane = this.#laneForFile();
+    this.#lane.enter(this.#directory);
+    this.#lane.operations.add('file', { name, mode: executable ? 0o555 : 0o444 });
+    this.#lane.addCost(FILE_COST);
   }
 
   /** `bytes` are in the block that {@link write} is given next. */
   data(bytes: Buffer): void {
-    this.#operations.add('data', { dataStart: bytes.byteOffset, dataLength: bytes.length });
+    this.#lane.operations.add('data', { dataStart: bytes.byteOffset, dataLength: bytes.length });
+    this.#lane.addCost(bytes.length);
   }
 
   fileEnd(): void {
-    this.#operations.add('fileEnd');
+    this.#lane.operations.add('fileEnd');
   }
 
   /** Writes what was told so far, with contents from `block`, which must not change until the promise is fulfilled. */
   async write(block: SharedArrayBuffer): Promise<void> {
-    if (this.#operations.count >= MANY_OPERATIONS) this.#job.begin();
-    const outcome = this.#job.ask<Outcome>({ operations: this.#operations.take(), block } satisfies Request);
-    this.#last = outcome;
-    this.#accept(await outcome);
+    const asked = this.#lanes.map((lane) => lane.ask(block));
+    this.#accept(await Promise.all(asked));
   }
 
   /** Waits until everything is written. */
   async finish(): Promise<void> {
-    this.#job.finish();
-    const last = await this.#last;
-    if (last !== undefined) this.#accept(last);
+    this.#first.finish();
+    this.#accept(await Promise.all(this.#lanes.map((lane) => lane.last)));
+    // It seals the directories that waited for the second.
+    if (this.#second !== undefined) this.#accept([await this.#first.ask()]);
   }
 
   /** Waits until nothing more is written; what is said of it does not matter any more. */
   async abandon(): Promise<void> {
-    this.#job.abandon();
-    await this.#last?.then(
-      ({ hasCreated }) => (this.#hasCreated = hasCreated),
-      () => undefined,
-    );
+    // The first lane may have ended without a word to the second.
+    const progress = new Int32Array(this.#progress);
+    Atomics.store(progress, PROGRESS.made, 2 ** 31 - 1);
+    Atomics.notify(progress, PROGRESS.made);
+    const settled = await Promise.allSettled(this.#lanes.map((lane) => lane.abandon()));
+    this.#hasCreated ||= settled.some((lane) => lane.status === 'fulfilled' && lane.value?.hasCreated === true);
   }
 
   [Symbol.dispose](): void {
-    this.#job[Symbol.dispose]();
+    for (const lane of this.#lanes) lane[Symbol.dispose]();
   }
 
-  #accept({ hasCreated, failure }: Outcome): void {
-    this.#hasCreated = hasCreated;
+  get #directory(): Directory {
+    return this.#directories.at(-1) ?? this.#directories[0];
+  }
+
+  get #lanes(): Lane[] {
+    return this.#second === undefined ? [this.#first] : [this.#first, this.#second];
+  }
+
+  #laneForFile(): Lane {
+    if (this.#second !== undefined) {
+      const other = this.#lane === this.#first ? this.#second : this.#first;
+      return other.behind + MORE_BEHIND < this.#lane.behind ? other : this.#lane;
+    }
+    if (this.#first.behind < MUCH_BEHIND || !this.#first.isElsewhere || !threads.hasRoom) return this.#first;
+    return (this.#second = new Lane(1, this.#progress));
+  }
+
+  #accept(outcomes: readonly (TreeOutcome | undefined)[]): void {
+    this.#hasCreated ||= outcomes.some((outcome) => outcome?.hasCreated);
+    const failure = outcomes.find((outcome) => outcome?.failure)?.failure;
     if (failure === undefined) return;
     const { path, message, code } = failure;
     const cause = Object.assign(new Error(message), { code });
@@ -116,93 +143,83 @@ export class TreeWriter implements NarVisitor, Disposable {
   }
 }
 
-/** What the thread runs. Goes there as text, so it knows nothing but itself. */
-function writeTree({ target, format, mtime }: Settings): ThreadWork<Request> {
-  const fs = process.getBuiltinModule('node:fs');
-  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = fs.constants;
-  const openDirectories: Buffer[] = [];
-  /** What the operation at hand is about. */
-  let path: Buffer = Buffer.from(target);
-  let file: { readonly fd: number; readonly mode: number } | undefined;
-  let hasCreated = false;
-  let failure: Outcome['failure'];
-  /** Modes that a new file here has as asked for: `chmod` would change nothing. The umask or an ACL may take from others. */
-  const exactModes = new Set<number>();
+/** What one thread is told. */
+class Lane implements Disposable {
+  readonly directories = new TreeOperations();
+  readonly operations = new TreeOperations();
+  /** Of those before it, it is the last to be done. */
+  last: Promise<TreeOutcome | undefined> = Promise.resolve(undefined);
+  readonly #job: DeferredJob<TreeSettings>;
+  #directory: Directory | undefined;
+  #behind = 0;
+  #newCost = 0;
+  #asked = 0;
 
-  const enter = (name: Buffer) => {
-    const parent = openDirectories.at(-1);
-    path = parent === undefined ? Buffer.from(target) : Buffer.concat([parent, Buffer.of(0x2f), name]);
-  };
-  const close = () => {
-    if (file !== undefined) fs.closeSync(file.fd);
-    file = undefined;
-  };
-  const operations = {
-    directory({ name }) {
-      enter(name);
-      // Writable until it is complete: only root could create files in it otherwise.
-      fs.mkdirSync(path, 0o755);
-      openDirectories.push(path);
-    },
-    directoryEnd() {
-      path = openDirectories.pop() ?? path;
-      fs.chmodSync(path, 0o555);
-      fs.utimesSync(path, mtime, mtime);
-    },
-    symlink({ name, linkTarget }) {
-      enter(name);
-      fs.symlinkSync(linkTarget, path);
-      hasCreated = true;
-      fs.lutimesSync(path, mtime, mtime);
-    },
-    file({ name, mode }) {
-      enter(name);
-      file = { fd: fs.openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode), mode };
-    },
-    data({ data }) {
-      if (file === undefined) return;
-      for (let at = 0; at < data.length;) at += fs.writeSync(file.fd, data, at);
-    },
-    fileEnd() {
-      if (file === undefined) return;
-      const { fd, mode } = file;
-      if (!exactModes.has(mode)) {
-        if ((fs.fstatSync(fd).mode & 0o7777) === mode) exactModes.add(mode);
-        else fs.fchmodSync(fd, mode);
-      }
-      fs.futimesSync(fd, mtime, mtime);
-      close();
-    },
-  } satisfies Record<
-    OperationFormat['names'][number],
-    (operands: { name: Buffer; mode: number; linkTarget: Buffer; data: Uint8Array }) => void
-  >;
-  const carryOut = (bytes: Buffer, block: SharedArrayBuffer) => {
-    for (let at = 0; at < bytes.length;) {
-      const nameStart = at + format.headerSize;
-      const targetStart = nameStart + bytes.readUInt16LE(at + format.nameLengthAt);
-      const end = targetStart + bytes.readUInt16LE(at + format.targetLengthAt);
-      const dataStart = bytes.readUInt32LE(at + format.dataStartAt);
-      operations[format.names[bytes[at] ?? 0] ?? 'data']({
-        name: bytes.subarray(nameStart, targetStart),
-        mode: bytes.readUInt16LE(at + format.modeAt),
-        linkTarget: bytes.subarray(targetStart, end),
-        data: new Uint8Array(block, dataStart, bytes.readUInt32LE(at + format.dataLengthAt)),
+  constructor(lane: TreeSettings['lane'], progress: SharedArrayBuffer) {
+    const settings = { format: OPERATION_FORMAT, mtime: MTIME, lane, progress, progressFormat: PROGRESS };
+    this.#job = new DeferredJob(threads, settings);
+    if (lane === 1) this.#job.begin();
+  }
+
+  get isElsewhere(): boolean {
+    return this.#job.isElsewhere;
+  }
+
+  /** About how many bytes it was told to write and has not. */
+  get behind(): number {
+    return this.#behind;
+  }
+
+  /** Requests there will be when all is asked for that it was told so far. */
+  get requests(): number {
+    return this.#asked + (this.operations.count > 0 ? 1 : 0);
+  }
+
+  addCost(bytes: number): void {
+    this.#behind += bytes;
+    this.#newCost += bytes;
+  }
+
+  /** What it is told next is in `directory`. */
+  enter(directory: Directory): void {
+    if (this.#directory === directory) return;
+    this.#directory = directory;
+    this.operations.add('enter', { name: directory.prefix, after: directory.made });
+  }
+
+  /** Has done what it was told since the last time; undefined if that is nothing. */
+  ask(block?: SharedArrayBuffer): Promise<TreeOutcome | undefined> {
+    const count = this.directories.count + this.operations.count;
+    if (block !== undefined && count === 0) return Promise.resolve(undefined);
+    if (count >= MANY_OPERATIONS) this.#job.begin();
+    const cost = this.#newCost;
+    this.#newCost = 0;
+    this.#asked++;
+    this.last = this.#job
+      .ask<TreeOutcome>({
+        directories: this.directories.take(),
+        operations: this.operations.take(),
+        block,
+      } satisfies TreeRequest)
+      .then((outcome) => {
+        this.#behind -= cost;
+        return outcome;
       });
-      hasCreated = true;
-      at = end;
-    }
-  };
-  return {
-    handle({ operations: bytes, block }, answer) {
-      try {
-        if (failure === undefined) carryOut(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), block);
-      } catch (error) {
-        const { message, code } = error as NodeJS.ErrnoException;
-        failure = { path, message, code };
-      }
-      answer({ hasCreated, failure } satisfies Outcome, []);
-    },
-    end: close,
-  };
+    return this.last;
+  }
+
+  /** Nothing more is asked for. */
+  finish(): void {
+    this.#job.finish();
+  }
+
+  /** What it had done last, once it does nothing more. */
+  abandon(): Promise<TreeOutcome | undefined> {
+    this.#job.abandon();
+    return this.last;
+  }
+
+  [Symbol.dispose](): void {
+    this.#job[Symbol.dispose]();
+  }
 }

@@ -1,4 +1,4 @@
-/** Size of the pieces in which large contents go to other threads, in bytes. */
+/** Size of the pieces in which large contents are handed to other threads, in bytes. */
 export const BLOCK_SIZE = 512 * 1024;
 const MAX_SPARE = 32;
 

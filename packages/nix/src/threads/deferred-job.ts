@@ -2,8 +2,8 @@ import { availableParallelism } from 'node:os';
 import { ThreadError, type ThreadJob, type ThreadPool, type ThreadWork } from './thread-pool.ts';
 
 /** Up to this many requests are done here: to ask another thread, or even to start one, would take longer. */
-const MAX_KEPT = 5;
-const MAX_KEPT_WITH_THREADS = 2;
+const MAX_KEPT = 3;
+const MAX_KEPT_WITH_THREADS = 1;
 
 /** A job that is done here if it is small, else in another thread. Memory in its requests is shared, not handed over. */
 export class DeferredJob<Settings> implements Disposable {
@@ -17,6 +17,11 @@ export class DeferredJob<Settings> implements Disposable {
   constructor(pool: ThreadPool<Settings>, settings: Settings) {
     this.#pool = pool;
     this.#settings = settings;
+  }
+
+  /** Whether another thread does it. */
+  get isElsewhere(): boolean {
+    return this.#there !== undefined;
   }
 
   /** Requests are done in order; one that is kept waits for others, or for {@link finish}. */

@@ -70,6 +70,11 @@ export class ThreadPool<Settings> {
     return this.#threads.length > 0;
   }
 
+  /** Whether a job would have a thread of its own. */
+  get hasRoom(): boolean {
+    return this.#threads.length < this.#size || this.#threads.some(({ jobs }) => jobs === 0);
+  }
+
   /** Begins a job in this thread. */
   beginHere(settings: Settings): ThreadWork<object> {
     return this.#begin(settings);
