@@ -14,8 +14,8 @@ import {
   openBinaryCache,
   publicKeyOf,
 } from '@nex-nix/nix';
-import { tempDir } from '@nex-nix/test-kit';
 import type { Measurement, Row } from '../row.ts';
+import { lastingDir, warmMemory } from './conditions.ts';
 import { makeClosure, milliseconds } from './nix-closure.ts';
 
 const RUNS = 6;
@@ -34,12 +34,12 @@ function pull(compression: keyof typeof WANTED): Row {
 }
 
 async function measure(compression: string): Promise<Measurement> {
-  await using dir = await tempDir('nex-bench-');
-  const closure = await makeClosure(dir.path);
+  const dir = await lastingDir();
+  const closure = await makeClosure(dir);
   const key = generateSecretKey('bench-1');
-  const keyFile = join(dir.path, 'key');
+  const keyFile = join(dir, 'key');
   await writeFile(keyFile, formatSecretKey(key));
-  const files = join(dir.path, 'files');
+  const files = join(dir, 'files');
   const to = `file://${files}?compression=${compression}&secret-key=${keyFile}`;
   await run('nix', ['--store', closure.store, 'copy', '--to', to, closure.path], { env: closure.env });
   await using server = await startServer(files);
@@ -61,13 +61,13 @@ async function measure(compression: string): Promise<Measurement> {
     };
     values.push(await milliseconds(pulling));
   };
-  // All stores stay until the end: ext4 takes long to make files where others were deleted a moment ago.
   for (let i = 0; i <= RUNS; i++) {
-    const folder = join(dir.path, String(i));
+    const folder = join(dir, String(i));
     await mkdir(folder);
     for (const side of i % 2 === 0 ? [theirs, ours] : [ours, theirs]) {
       // What the one before has left to be written is not to be paid for by the next.
       await run('sync');
+      await warmMemory();
       await side(folder);
     }
   }
