@@ -18,7 +18,7 @@ import type { Measurement, Row } from '../row.ts';
 import { lastingDir, warmMemory } from './conditions.ts';
 import { makeClosure, milliseconds } from './nix-closure.ts';
 
-const RUNS = 6;
+const RUNS = 10;
 const WANTED = { none: 0.7, zstd: 0.8, xz: 1 } as const;
 const run = promisify(execFile);
 
@@ -47,7 +47,7 @@ async function measure(compression: string): Promise<Measurement> {
   const values: number[] = [];
   const peerValues: number[] = [];
   const theirs = async (folder: string) => {
-    const store = `local?root=${join(folder, 'theirs')}`;
+    const store = `local?root=${join(folder, 'store')}`;
     // A cache folder of its own, so that nothing is remembered from run to run.
     const env = { ...closure.env, XDG_CACHE_HOME: join(folder, 'cache') };
     const trusted = ['--option', 'trusted-public-keys', formatPublicKey(publicKeyOf(key))];
@@ -56,15 +56,15 @@ async function measure(compression: string): Promise<Measurement> {
   };
   const ours = async (folder: string) => {
     const pulling = async () => {
-      await using store = await LocalStore.open({ dir: join(folder, 'ours') });
+      await using store = await LocalStore.open({ dir: join(folder, 'store') });
       await copyClosure(openBinaryCache(server.url), store, [closure.path], { trustedKeys: [publicKeyOf(key)] });
     };
     values.push(await milliseconds(pulling));
   };
   for (let i = 0; i <= RUNS; i++) {
-    const folder = join(dir, String(i));
-    await mkdir(folder);
     for (const side of i % 2 === 0 ? [theirs, ours] : [ours, theirs]) {
+      const folder = join(dir, `${side.name}-${i}`);
+      await mkdir(folder);
       // What the one before has left to be written is not to be paid for by the next.
       await run('sync');
       await warmMemory();

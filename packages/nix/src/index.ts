@@ -10,6 +10,7 @@ export type { Substituters, SubstitutersOptions } from './binary-cache/substitut
 export { copyClosure } from './closure/copy-closure.ts';
 export type { CopyClosureOptions, CopyProgress, CopyResult } from './closure/copy-closure.ts';
 export { dumpNar } from './nar/dump-nar.ts';
+export { fileChunks } from './nar/file-chunks.ts';
 export type { NarOptions } from './nar/nar-options.ts';
 export { NarRanges } from './nar/nar-ranges.ts';
 export type { NarRangesOptions } from './nar/nar-ranges.ts';

@@ -1,5 +1,6 @@
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import {
   copyClosure,
@@ -219,6 +220,72 @@ describeEachNix('copyClosure()', (nix) => {
     await expect(copyClosure(real, store, [signed.app], { ...options, infos: infos.slice(1) })).rejects.toMatchObject({
       code: 'NIX_PATH_NOT_FOUND',
     });
+  });
+
+  it('reads on while what was read waits for its references, but not without end', async () => {
+    await using dir = await tempDir();
+    await using store = await LocalStore.open({ dir: dir.path });
+    const real = sourceOf(signed);
+    const [lib] = (await queryClosure(real, [signed.lib])) as [PathInfo];
+    const key = generateSecretKey('k');
+    const first = storePath('p0');
+    const names = [first, ...Array.from({ length: 99 }, (_, n) => storePath(`p${n + 1}`))];
+    const infos = names.map((name) => {
+      const info = { ...lib, storePath: name, references: name === first ? [] : [first], signatures: [] };
+      return { ...info, signatures: [signPathInfo(info, key)] };
+    });
+    const options = { trustedKeys: [publicKeyOf(key)], concurrency: 2, infos };
+    let begun = 0;
+    let read = 0;
+    const release = Promise.withResolvers<void>();
+    const source: PathSource = {
+      name: 'slow',
+      pathInfo: async () => undefined,
+      async *nar(info, narOptions) {
+        begun++;
+        if (info.storePath === first) await release.promise;
+        yield* real.nar(lib, narOptions);
+        read++;
+      },
+    };
+    const copying = copyClosure(source, store, names, options);
+    await waitFor('31 of them to be read', () => read === 31);
+    // One too many would begin now.
+    await setImmediate();
+    expect([begun, (await store.missing(names)).length]).toEqual([32, 100]);
+    release.resolve();
+    expect((await copying).copied).toHaveLength(100);
+  });
+
+  it('lets become valid what was read when another path fails', async () => {
+    await using dir = await tempDir();
+    await using store = await LocalStore.open({ dir: dir.path });
+    const real = sourceOf(signed);
+    const [lib] = (await queryClosure(real, [signed.lib])) as [PathInfo];
+    const key = generateSecretKey('k');
+    const [base, user, broken] = [storePath('base'), storePath('user'), storePath('broken')];
+    const names = [base, user, broken];
+    const infos = names.map((name) => {
+      const info = { ...lib, storePath: name, references: name === user ? [base] : [], signatures: [] };
+      return { ...info, signatures: [signPathInfo(info, key)] };
+    });
+    const fails = Promise.withResolvers<void>();
+    const source: PathSource = {
+      name: 'moody',
+      pathInfo: async () => undefined,
+      async *nar(info, narOptions) {
+        if (info.storePath === broken) {
+          await fails.promise;
+          throw new Error('the line is dead');
+        }
+        yield* real.nar(lib, narOptions);
+        // Its reader has it all now, and nothing of it is valid.
+        if (info.storePath === base) fails.resolve();
+      },
+    };
+    const options = { trustedKeys: [publicKeyOf(key)], infos };
+    await expect(copyClosure(source, store, [user, broken], options)).rejects.toThrow('the line is dead');
+    expect(await store.missing(names)).toEqual([broken]);
   });
 
   describe('by several processes', () => {

@@ -1,11 +1,11 @@
-import { BLOCK_SIZE, returnBlock, takeBlock } from '../threads/blocks.ts';
+import { BLOCK_SIZE, claimBlock, copyToBlock, lendBlock, returnBlock, takeBlock } from '../threads/blocks.ts';
 import { type Answer, type ThreadJob, ThreadPool, type ThreadWork } from '../threads/thread-pool.ts';
 import type { ZstdFrames } from './zstd-frames.ts';
 
 /** Blocks of each kind, compressed and not, that are with the thread at a time. */
 const MAX_BLOCKS_THERE = 3;
 
-/** A decoder of node's: the name of what makes it, and its options. Its chunks must not be larger than a block. */
+/** A decoder of node's: the name of what makes it, and its options. */
 export interface Decoder {
   readonly create: 'createZstdDecompress' | 'createGunzip' | 'createBrotliDecompress';
   readonly options: { readonly chunkSize: number; readonly params?: Record<number, number> };
@@ -13,23 +13,19 @@ export interface Decoder {
 
 /** Compressed pieces one after the other in a block; `ends` is where in it each ends. */
 export interface PieceBlock {
-  readonly block: ArrayBuffer;
+  readonly block: SharedArrayBuffer;
   readonly ends: readonly number[];
 }
 
 /** A block to be decompressed, a block to be filled, or the word that there is no more to decompress. */
-type Request = { readonly input: PieceBlock } | { readonly output: ArrayBuffer } | { readonly isInputOver: true };
+type Request = { readonly input: PieceBlock } | { readonly output: SharedArrayBuffer } | { readonly isInputOver: true };
 
+/** What became of a block that was to be filled. */
 interface Outcome {
   readonly length: number;
   /** There is no more content, or what there is of it is broken. */
   readonly isOver: boolean;
   readonly error?: Error;
-}
-
-/** A block, filled or not needed any more. */
-interface Output extends Outcome {
-  readonly block: ArrayBuffer;
 }
 
 /** Most of the work is done by node's own threads: this one only spares the caller's the memory for every chunk, and its collection. */
@@ -46,7 +42,7 @@ export async function* pieceBlocks(
   for await (const chunk of source) {
     for (let at = 0; at < chunk.length;) {
       const part = chunk.subarray(at, at + BLOCK_SIZE - used);
-      new Uint8Array(block).set(part, used);
+      copyToBlock(part, block, used);
       for (const end of frames?.ends(part) ?? []) ends.push(used + end);
       used += part.length;
       at += part.length;
@@ -76,47 +72,53 @@ export function piecesOf({ block, ends }: PieceBlock): Uint8Array[] {
 }
 
 /**
- * Decompresses `first` and `others`, which become the thread's, in another thread. A chunk is valid until the next one is asked for.
- * Throws what the decoder says, what `others` throws, or a {@link ThreadError}.
+ * Decompresses `first` and `others`, whose blocks it returns, in another thread. A chunk is valid until the next one is asked for, if its
+ * block is not claimed. Throws what the decoder says, what `others` throws, or a {@link ThreadError}.
  */
 export async function* decompressElsewhere(
   first: PieceBlock,
   others: AsyncIterable<PieceBlock>,
-  decoder: Decoder,
+  { create, options }: Decoder,
 ): AsyncGenerator<Uint8Array, void> {
-  using job = threads.startJob(decoder);
-  const lent: Promise<Output>[] = [];
-  const lend = (block: ArrayBuffer) => lent.push(ask(job, { output: block }, [block]));
+  // What a decoder makes at a time costs it a new piece of memory and a way to and fro between threads.
+  using job = threads.startJob({ create, options: { ...options, chunkSize: BLOCK_SIZE } });
+  const there: { readonly block: SharedArrayBuffer; readonly outcome: Promise<Outcome> }[] = [];
+  const give = (block: SharedArrayBuffer) => there.push({ block, outcome: ask(job, { output: block }) });
   // Without the rest of what was to be decompressed there is nothing to wait for below.
   feed(job, first, others).catch((error: unknown) => job.cancel(error));
-  for (let count = 0; count < MAX_BLOCKS_THERE; count++) lend(takeBlock());
-  for (;;) {
-    const output = await lent.shift();
-    if (output === undefined) return;
-    const { block, length, isOver, error } = output;
+  for (let count = 0; count < MAX_BLOCKS_THERE; count++) give(takeBlock());
+  for (let next = there.shift(); next !== undefined; next = there.shift()) {
+    const { length, isOver, error } = await next.outcome;
     if (error !== undefined) throw error;
-    if (isOver) returnBlock(block);
+    if (isOver) returnBlock(next.block);
     else {
-      yield Buffer.from(block, 0, length);
-      lend(block);
+      const chunk = lendBlock(next.block, length);
+      yield chunk;
+      give(claimBlock(chunk) ?? takeBlock());
     }
   }
 }
 
-/** Hands all blocks over, as fast as they are decompressed. */
+/** Shares all blocks, as fast as they are decompressed. */
 async function feed(job: ThreadJob, first: PieceBlock, others: AsyncIterable<PieceBlock>): Promise<void> {
-  const lent: Promise<ArrayBuffer>[] = [ask(job, { input: first }, [first.block])];
+  const there: { readonly block: SharedArrayBuffer; readonly done: Promise<void> }[] = [];
+  const give = (input: PieceBlock) => there.push({ block: input.block, done: ask(job, { input }) });
+  const takeBack = async () => {
+    const next = there.shift();
+    await next?.done;
+    if (next !== undefined) returnBlock(next.block);
+  };
+  give(first);
   for await (const input of others) {
-    lent.push(ask(job, { input }, [input.block]));
-    const done = lent.length < MAX_BLOCKS_THERE ? undefined : await lent.shift();
-    if (done !== undefined) returnBlock(done);
+    give(input);
+    if (there.length >= MAX_BLOCKS_THERE) await takeBack();
   }
-  for (const done of lent) returnBlock(await done);
+  while (there.length > 0) await takeBack();
   await job.ask({ isInputOver: true } satisfies Request, []);
 }
 
-function ask<Result>(job: ThreadJob, request: Request, transfer: ArrayBuffer[]): Promise<Result> {
-  const answer = job.ask<Result>(request, transfer);
+function ask<Result>(job: ThreadJob, request: Request): Promise<Result> {
+  const answer = job.ask<Result>(request, []);
   // Told to whoever waits for it; until somebody does, it is not unhandled.
   answer.catch(() => undefined);
   return answer;
@@ -125,10 +127,17 @@ function ask<Result>(job: ThreadJob, request: Request, transfer: ArrayBuffer[]):
 /** What the thread runs. Goes there as text, so it knows nothing but itself. */
 function decompressInThread({ create, options }: Decoder): ThreadWork<Request> {
   const decoder = process.getBuiltinModule('node:zlib')[create](options);
-  const unfilled: ((content: Uint8Array, outcome: Outcome) => void)[] = [];
+  /** The first of them may hold content already. */
+  const unfilled: { readonly block: SharedArrayBuffer; readonly answer: Answer }[] = [];
   let whenUnfilled = Promise.withResolvers<void>();
+  let used = 0;
   let last: Outcome | undefined;
 
+  const tell = (outcome: Outcome) => unfilled.shift()?.answer(outcome, []);
+  const tellContent = () => {
+    if (used > 0) tell({ length: used, isOver: false });
+    used = 0;
+  };
   // Content comes in order: when the end of its memory was copied, so was the rest. The collector would leave it for long.
   const release = ({ buffer, byteOffset, byteLength }: Uint8Array) => {
     if (buffer instanceof ArrayBuffer && byteLength > 0 && byteOffset + byteLength === buffer.byteLength)
@@ -136,8 +145,20 @@ function decompressInThread({ create, options }: Decoder): ThreadWork<Request> {
   };
   const run = async () => {
     for await (const chunk of decoder as AsyncIterable<Buffer>) {
-      while (unfilled.length === 0) await (whenUnfilled = Promise.withResolvers<void>()).promise;
-      unfilled.shift()?.(chunk, { length: chunk.length, isOver: false });
+      for (let at = 0; at < chunk.length;) {
+        const [next] = unfilled;
+        if (next === undefined) {
+          await (whenUnfilled = Promise.withResolvers<void>()).promise;
+          continue;
+        }
+        const part = chunk.subarray(at, at + next.block.byteLength - used);
+        // V8's `set()` would take five times as long.
+        Buffer.from(next.block, used, part.length).fill(part);
+        used += part.length;
+        at += part.length;
+        if (used === next.block.byteLength) tellContent();
+      }
+      release(chunk);
     }
   };
   // One piece after the other: there may be very many, and each takes memory while it waits.
@@ -151,12 +172,13 @@ function decompressInThread({ create, options }: Decoder): ThreadWork<Request> {
       if (decoder.destroyed) return;
       start = end;
     }
-    answer(block, [block]);
+    answer(undefined, []);
   };
   let written = Promise.resolve();
   const finish = (outcome: Outcome) => {
     last = outcome;
-    for (const fill of unfilled.splice(0)) fill(new Uint8Array(), outcome);
+    tellContent();
+    while (unfilled.length > 0) tell(outcome);
   };
   run().then(
     () => finish({ length: 0, isOver: true }),
@@ -170,12 +192,7 @@ function decompressInThread({ create, options }: Decoder): ThreadWork<Request> {
         return answer(undefined, []);
       }
       if ('output' in request) {
-        const block = request.output;
-        unfilled.push((content, outcome) => {
-          new Uint8Array(block).set(content);
-          release(content);
-          answer({ block, ...outcome } satisfies Output, [block]);
-        });
+        unfilled.push({ block: request.output, answer });
         return last === undefined ? whenUnfilled.resolve() : finish(last);
       }
       written = write(request.input, written, answer);

@@ -1,21 +1,20 @@
 import { randomBytes } from 'node:crypto';
+import { openSync } from 'node:fs';
 import { mkdir, open, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { NarOptions } from '../nar/nar-options.ts';
+import { fileChunks } from '../nar/file-chunks.ts';
 import type { CacheTransport, UploadContent } from './cache-transport.ts';
 import { NixError, systemErrorCode } from '../nix-error.ts';
-
-const CHUNK_SIZE = 256 * 1024;
 
 /** Files below the folder `root`. What is written is on the disk before it gets its name. */
 export function fileTransport(root: URL): CacheTransport {
   return {
-    async get(url, { signal, reuseChunks = false }) {
-      signal?.throwIfAborted();
+    async get(url, options) {
+      options.signal?.throwIfAborted();
       const path = pathBelow(root, url);
       try {
-        return readFile(await open(path), { signal, reuseChunks });
+        return fileChunks(openSync(path, 'r'), options);
       } catch (error) {
         if (systemErrorCode(error) === 'ENOENT') return undefined;
         throw new NixError('NIX_CACHE_INVALID', `Cannot read "${url.href}": ${String(error)}`, { cause: error });
@@ -54,21 +53,6 @@ export function fileTransport(root: URL): CacheTransport {
 function pathBelow(root: URL, url: URL): string {
   if (url.protocol === 'file:' && url.pathname.startsWith(root.pathname)) return fileURLToPath(url);
   throw new NixError('NIX_CACHE_INVALID', `Cannot use "${url.href}": it is outside the binary cache "${root.href}"`);
-}
-
-async function* readFile(
-  file: Awaited<ReturnType<typeof open>>,
-  { signal, reuseChunks }: NarOptions,
-): AsyncGenerator<Uint8Array, void> {
-  await using handle = file;
-  let buffer = Buffer.allocUnsafeSlow(CHUNK_SIZE);
-  for (;;) {
-    signal?.throwIfAborted();
-    const { bytesRead } = await handle.read(buffer, 0, CHUNK_SIZE, null);
-    if (bytesRead === 0) return;
-    yield buffer.subarray(0, bytesRead);
-    if (reuseChunks !== true) buffer = Buffer.allocUnsafeSlow(CHUNK_SIZE);
-  }
 }
 
 async function publish(content: UploadContent, path: string): Promise<void> {

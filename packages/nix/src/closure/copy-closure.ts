@@ -24,7 +24,7 @@ export interface CopyClosureOptions extends SignalOptions {
    * is: for a source that is trusted itself, such as the store of this machine.
    */
   trustedKeys: readonly PublicKey[] | 'unchecked';
-  /** Paths copied at a time. @default 4 */
+  /** Paths read from `from` at a time. @default 4 */
   concurrency?: number | undefined;
   /** Called for every piece that arrives and every path that is complete: throttle what is shown. */
   onProgress?: ((progress: CopyProgress) => void) | undefined;
@@ -41,6 +41,8 @@ export interface CopyResult {
 }
 
 const DEFAULT_CONCURRENCY = 4;
+/** Most paths that are under way, those included that were read and wait until what they refer to is valid: a failure costs them all. */
+const MAX_UNDER_WAY = 32;
 
 /**
  * Copies what `to` lacks of the closure of `roots`: several paths at a time, each valid only after those it refers to. Trust is
@@ -114,23 +116,41 @@ class ClosureCopy {
   }
 
   async run(): Promise<CopyResult> {
-    const { concurrency = DEFAULT_CONCURRENCY, signal: outer } = this.#options;
+    const { concurrency = DEFAULT_CONCURRENCY, signal } = this.#options;
     const failed = new AbortController();
-    const signal = outer === undefined ? failed.signal : AbortSignal.any([failed.signal, outer]);
-    const running = new Set<Promise<void>>();
+    /** How to stop those that are being read. What was read already may become valid even if another path fails. */
+    const reading = new Map<Promise<void>, AbortController>();
+    const underWay = new Set<Promise<void>>();
+    const fail = (error: unknown) => {
+      failed.abort(error);
+      for (const stop of reading.values()) stop.abort(error);
+    };
     try {
       // What a path waits for has begun before it, so that it cannot wait for a place that it holds itself.
       for (const info of this.#infos) {
-        while (running.size >= concurrency) await Promise.race(running);
-        signal.throwIfAborted();
-        const copying = this.#copy(info, signal);
+        while (reading.size >= concurrency) await Promise.race(reading.keys());
+        while (underWay.size >= MAX_UNDER_WAY) await Promise.race(underWay);
+        signal?.throwIfAborted();
+        failed.signal.throwIfAborted();
+        const stop = new AbortController();
+        const read = Promise.withResolvers<void>();
+        const onRead = () => {
+          reading.delete(read.promise);
+          read.resolve();
+        };
+        reading.set(read.promise, stop);
+        const signals = signal === undefined ? [stop.signal] : [stop.signal, signal];
+        const copying = this.#copy(info, AbortSignal.any(signals), onRead);
         this.#valid.set(info.storePath, copying);
-        const place = copying.catch((error: unknown) => failed.abort(error)).finally(() => running.delete(place));
-        running.add(place);
+        const ended = copying.catch(fail).finally(() => {
+          onRead();
+          underWay.delete(ended);
+        });
+        underWay.add(ended);
       }
       await Promise.all(this.#valid.values());
     } catch (error) {
-      failed.abort(error);
+      fail(error);
       throw error;
     } finally {
       await Promise.allSettled(this.#valid.values());
@@ -138,11 +158,12 @@ class ClosureCopy {
     return { copied: this.#copied, narBytes: this.#narBytes };
   }
 
-  async #copy(info: PathInfo, signal: AbortSignal): Promise<void> {
+  /** Calls `onRead` when no more comes from the source, though the path may not be valid yet. */
+  async #copy(info: PathInfo, signal: AbortSignal, onRead: () => void): Promise<void> {
     const references = Promise.all(info.references.map(async (path) => this.#valid.get(path)));
     // Who waits for it is told; that it may fail before anyone waits must not end the process.
     references.catch(() => undefined);
-    const nar = this.#counted(info, this.#from.nar(info, { signal, reuseChunks: true }));
+    const nar = this.#counted(info, this.#from.nar(info, { signal, reuseChunks: true }), onRead);
     const outcome = await this.#to.add(info, nar, { signal, origin: this.#from.name, references });
     if (outcome === 'added') {
       this.#copied.push(info.storePath);
@@ -152,12 +173,13 @@ class ClosureCopy {
     this.#report(info);
   }
 
-  async *#counted(info: PathInfo, nar: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void> {
+  async *#counted(info: PathInfo, nar: AsyncIterable<Uint8Array>, onEnd: () => void): AsyncGenerator<Uint8Array, void> {
     for await (const chunk of nar) {
       yield chunk;
       this.#copiedBytes += chunk.length;
       this.#report(info);
     }
+    onEnd();
   }
 
   #report({ storePath }: PathInfo): void {

@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { startProcess, tempDir } from '@nex-nix/test-kit';
 import { describe, expect, it } from 'vitest';
 import { narHashOf } from '../formats/hash.ts';
-import { BLOCK_SIZE, BlockWriter } from './block-writer.ts';
+import { BLOCK_SIZE, claimBlock, copyToBlock, lendBlock, returnBlock, takeBlock } from '../threads/blocks.ts';
+import { BlockWriter } from './block-writer.ts';
 import { NarHasher } from './nar-hasher.ts';
 
 const RANDOM = randomBytes(12 * BLOCK_SIZE + 1);
@@ -21,6 +22,22 @@ async function hashOf(bytes: Uint8Array, size: number): Promise<string> {
   }
   blocks.flush();
   return await hasher.digest();
+}
+
+/** Pieces of `bytes` of ever other sizes, every second one lent; whatever is not claimed is overwritten when the next is asked for. */
+async function* mixed(bytes: Uint8Array): AsyncGenerator<Uint8Array, void> {
+  for (let at = 0, count = 0; at < bytes.length; count++) {
+    const size = [BLOCK_SIZE, 1, 300_000, BLOCK_SIZE - 1][count % 4] ?? 1;
+    const part = bytes.subarray(at, at + size);
+    at += part.length;
+    const block = takeBlock();
+    copyToBlock(part, block, 0);
+    const chunk = count % 2 === 0 ? lendBlock(block, part.length) : Buffer.from(block, 0, part.length);
+    yield chunk;
+    if (count % 2 === 0 && claimBlock(chunk) === undefined) continue;
+    Buffer.from(block).fill(0xee);
+    returnBlock(block);
+  }
 }
 
 const expected = (bytes: Uint8Array) => narHashOf(createHash('sha256').update(bytes).digest());
@@ -53,6 +70,19 @@ describe('NarHasher', () => {
       expect([length, narHashOf(passed.digest())]).toEqual([length, expected(bytes)]);
       expect([length, await hasher.digest()]).toEqual([length, expected(bytes)]);
     }
+  });
+
+  it('takes over the blocks that it is lent, between other pieces', async () => {
+    using first = new NarHasher();
+    const blocks = new BlockWriter((block, length) => first.write(block, length));
+    for await (const piece of mixed(RANDOM)) await blocks.write(piece);
+    blocks.flush();
+    expect(await first.digest()).toBe(expected(RANDOM));
+
+    using second = new NarHasher();
+    const passed = createHash('sha256');
+    for await (const block of second.hashed(mixed(RANDOM))) passed.update(block);
+    expect([narHashOf(passed.digest()), await second.digest()]).toEqual([expected(RANDOM), expected(RANDOM)]);
   });
 
   it('gives the hash of each of several at a time', async () => {

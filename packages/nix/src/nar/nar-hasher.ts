@@ -1,7 +1,7 @@
 import { type NarHash, narHashOf } from '../formats/hash.ts';
+import { BLOCK_SIZE, claimBlock, copyToBlock, returnBlock, takeBlock } from '../threads/blocks.ts';
 import { DeferredJob } from '../threads/deferred-job.ts';
 import { MAX_THREADS, ThreadPool, type ThreadWork } from '../threads/thread-pool.ts';
-import { BLOCK_SIZE, copyToBlock, returnSharedBlock, takeSharedBlock } from './block-writer.ts';
 
 /** A piece to be hashed, or without `block` the wish for the digest. */
 interface Request {
@@ -30,9 +30,24 @@ export class NarHasher implements Disposable {
    * need not be valid longer either.
    */
   async *hashed(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer, void, undefined> {
-    let block = takeSharedBlock();
+    let block = takeBlock();
     let used = 0;
+    const next = async () => {
+      await this.#makeRoom();
+      block = takeBlock();
+      used = 0;
+    };
     for await (const bytes of source) {
+      const claimed = claimBlock(bytes);
+      if (claimed !== undefined) {
+        if (used > 0) {
+          yield this.#lend(block, used);
+          await next();
+        }
+        yield this.#lend(claimed, bytes.length);
+        await this.#makeRoom();
+        continue;
+      }
       for (let at = 0; at < bytes.length;) {
         const part = bytes.subarray(at, at + BLOCK_SIZE - used);
         copyToBlock(part, block, used);
@@ -40,12 +55,11 @@ export class NarHasher implements Disposable {
         at += part.length;
         if (used < BLOCK_SIZE) continue;
         yield this.#lend(block, used);
-        block = await this.#freeBlock();
-        used = 0;
+        await next();
       }
     }
     if (used > 0) yield this.#lend(block, used);
-    else returnSharedBlock(block);
+    else returnBlock(block);
   }
 
   #lend(block: SharedArrayBuffer, length: number): Buffer {
@@ -56,13 +70,13 @@ export class NarHasher implements Disposable {
     return Buffer.from(block, 0, length);
   }
 
-  async #freeBlock(): Promise<SharedArrayBuffer> {
-    if (this.#lent.length < MAX_LENT) return takeSharedBlock();
+  async #makeRoom(): Promise<void> {
+    if (this.#lent.length < MAX_LENT) return;
     // Otherwise it might be kept for the time being, and waited for in vain.
     this.#job.begin();
     const first = this.#lent.shift();
     await first?.hashed;
-    return first?.block ?? takeSharedBlock();
+    if (first !== undefined) returnBlock(first.block);
   }
 
   /** The hash of everything; comes last. */
@@ -70,7 +84,7 @@ export class NarHasher implements Disposable {
     const digest = this.#job.ask<Uint8Array>({} satisfies Request);
     this.#job.finish();
     const hash = narHashOf(await digest);
-    for (const { block } of this.#lent.splice(0)) returnSharedBlock(block);
+    for (const { block } of this.#lent.splice(0)) returnBlock(block);
     return hash;
   }
 
