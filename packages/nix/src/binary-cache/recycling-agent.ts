@@ -6,17 +6,20 @@ import type { Duplex } from 'node:stream';
 const READ_SIZE = 512 * 1024;
 
 /**
- * Connections that read into the same memory again and again. Node's own way makes garbage of 64 KiB for each read, and V8 then
+ * Connections that all read into the same memory, again and again. Node's own way makes garbage of 64 KiB for each read, and V8 then
  * runs a full collection for about every ten megabytes.
  *
- * It is enough to have one buffer since Node's HTTP parser copies what it hands on.
+ * It is enough to have one buffer: libuv reads on this thread and hands on what it read before it reads anything else (on Windows it would
+ * not), and Node's HTTP parser copies what it is handed.
  */
 export class RecyclingAgent extends Agent {
+  readonly #buffer = Buffer.allocUnsafeSlow(READ_SIZE);
+
   override createConnection(
     options: ClientRequestArgs,
     callback?: (error: Error | null, stream: Duplex) => void,
   ): Duplex | null | undefined {
-    const buffer = Buffer.allocUnsafeSlow(READ_SIZE);
+    const buffer = this.#buffer;
     const onread = {
       buffer,
       callback(length: number) {
