@@ -11,6 +11,7 @@ import type { Measurement, Row } from '../row.ts';
 import { httpRss } from './cache-http-rss.ts';
 import { type Side, startSide, TOKEN } from './cache-http-sides.ts';
 import { startCache } from './cache-process.ts';
+import { inTurn } from './conditions.ts';
 import { makeClosure, milliseconds, type NixClosure } from './nix-closure.ts';
 
 const RUNS = 5;
@@ -32,24 +33,13 @@ const pull: Row = {
     await using door = await startSide('cache', nats.url, dir.path);
     const client = await NatsCache.open(await nats.connect());
     await client.push(new NixStore(closure), [closure.path]);
-    const values: number[] = [];
-    const peerValues: number[] = [];
-    // The first of each side warms it up, and is not counted.
-    for (let i = 0; i <= RUNS; i++) {
-      for (const [url, into] of [
-        [plain.url, peerValues],
-        [door.url, values],
-      ] as const) {
-        await using out = await tempDir('nex-bench-');
-        const ms = await milliseconds(() => pullFrom(url, { closure, folder: out.path }));
-        if (i > 0) into.push(ms);
-      }
-    }
-    return {
-      values,
-      peerValues,
-      notes: [`  the door and the cache service in one process: ${await door.memory()} at most`],
-    };
+    const measured = await inTurn({
+      runs: RUNS,
+      theirs: (folder) => milliseconds(() => pullFrom(plain.url, { closure, folder })),
+      ours: (folder) => milliseconds(() => pullFrom(door.url, { closure, folder })),
+    });
+    const note = `  the door and the cache service in one process: ${await door.memory()} at most`;
+    return { ...measured, notes: [note, ...measured.notes] };
   },
 };
 

@@ -14,6 +14,7 @@ import { delta, deltaTime, rebuild } from './cache-bytes.ts';
 import { deltaPull } from './cache-delta-pull.ts';
 import { startCache } from './cache-process.ts';
 import { rss } from './cache-rss.ts';
+import { inTurn } from './conditions.ts';
 import { makeClosure, milliseconds, type NixClosure } from './nix-closure.ts';
 
 const RUNS = 5;
@@ -59,21 +60,19 @@ const pull: Row = {
     await nix(closure, ['--store', closure.store, 'copy', '--to', `${server.url}?compression=zstd`]);
     await using cache = await startCache(dir.path);
     await cache.client.push(nixStore(closure), [closure.path]);
-    const values: number[] = [];
-    const peerValues: number[] = [];
-    for (let i = 0; i < RUNS; i++) {
-      await using out = await tempDir('nex-bench-');
-      const to = `local?root=${join(out.path, 'theirs')}`;
-      const args = ['--store', to, 'copy', '--no-check-sigs', '--from', server.url, '--to', to];
-      peerValues.push(await milliseconds(() => nix(closure, args)));
-      values.push(
-        await milliseconds(async () => {
-          await using store = await LocalStore.open({ dir: join(out.path, 'ours') });
+    return inTurn({
+      runs: RUNS,
+      theirs: (folder) => {
+        const to = `local?root=${folder}`;
+        const args = ['--store', to, 'copy', '--no-check-sigs', '--from', server.url, '--to', to];
+        return milliseconds(() => nix(closure, args));
+      },
+      ours: (folder) =>
+        milliseconds(async () => {
+          await using store = await LocalStore.open({ dir: join(folder, 'store') });
           await copyClosure(cache.client, store, [closure.path], { trustedKeys: [cache.client.publicKey] });
         }),
-      );
-    }
-    return { values, peerValues };
+    });
   },
 };
 

@@ -1,6 +1,6 @@
 import { execFile, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -14,8 +14,9 @@ import {
   openBinaryCache,
   publicKeyOf,
 } from '@nex-nix/nix';
+import { tempDir } from '@nex-nix/test-kit';
 import type { Measurement, Row } from '../row.ts';
-import { lastingDir, warmMemory } from './conditions.ts';
+import { inTurn } from './conditions.ts';
 import { makeClosure, milliseconds } from './nix-closure.ts';
 
 const RUNS = 10;
@@ -34,52 +35,32 @@ function pull(compression: keyof typeof WANTED): Row {
 }
 
 async function measure(compression: string): Promise<Measurement> {
-  const dir = await lastingDir();
-  const closure = await makeClosure(dir);
+  await using dir = await tempDir('nex-bench-');
+  const closure = await makeClosure(dir.path);
   const key = generateSecretKey('bench-1');
-  const keyFile = join(dir, 'key');
+  const keyFile = join(dir.path, 'key');
   await writeFile(keyFile, formatSecretKey(key));
-  const files = join(dir, 'files');
+  const files = join(dir.path, 'files');
   const to = `file://${files}?compression=${compression}&secret-key=${keyFile}`;
   await run('nix', ['--store', closure.store, 'copy', '--to', to, closure.path], { env: closure.env });
   await using server = await startServer(files);
 
-  const values: number[] = [];
-  const peerValues: number[] = [];
-  const theirs = async (folder: string) => {
+  const trusted = ['--option', 'trusted-public-keys', formatPublicKey(publicKeyOf(key))];
+  const theirs = (folder: string) => {
     const store = `local?root=${join(folder, 'store')}`;
     // A cache folder of its own, so that nothing is remembered from run to run.
     const env = { ...closure.env, XDG_CACHE_HOME: join(folder, 'cache') };
-    const trusted = ['--option', 'trusted-public-keys', formatPublicKey(publicKeyOf(key))];
     const args = ['--store', store, 'copy', ...trusted, '--from', server.url, '--to', store, closure.path];
-    peerValues.push(await milliseconds(() => run('nix', args, { env })));
+    return milliseconds(() => run('nix', args, { env }));
   };
-  const ours = async (folder: string) => {
-    const pulling = async () => {
+  const ours = (folder: string) =>
+    milliseconds(async () => {
       await using store = await LocalStore.open({ dir: join(folder, 'store') });
       await copyClosure(openBinaryCache(server.url), store, [closure.path], { trustedKeys: [publicKeyOf(key)] });
-    };
-    values.push(await milliseconds(pulling));
-  };
-  for (let i = 0; i <= RUNS; i++) {
-    for (const side of i % 2 === 0 ? [theirs, ours] : [ours, theirs]) {
-      const folder = join(dir, `${side.name}-${i}`);
-      await mkdir(folder);
-      // What the one before has left to be written is not to be paid for by the next.
-      await run('sync');
-      await warmMemory();
-      await side(folder);
-    }
-  }
-  const [first = 0, ...warm] = values;
-  return {
-    values: warm,
-    peerValues: peerValues.slice(1),
-    notes: [
-      '  both verify signatures and hashes; the figures of nix hold the start of its process',
-      `  the first pull of our process, while its code is compiled, took ${first.toFixed(0)} ms and is not counted`,
-    ],
-  };
+    });
+  const measured = await inTurn({ runs: RUNS, ours, theirs });
+  const note = '  both verify signatures and hashes; the figures of nix hold the start of its process';
+  return { ...measured, notes: [note, ...measured.notes] };
 }
 
 interface FileServer extends AsyncDisposable {

@@ -1,23 +1,22 @@
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { dumpNar, fileChunks, unpackNar } from '@nex-nix/nix';
+import { tempDir } from '@nex-nix/test-kit';
 import type { Measurement, Row } from '../row.ts';
-import { lastingDir, warmMemory } from './conditions.ts';
+import { inTurn } from './conditions.ts';
 import { milliseconds, writeTree } from './nix-closure.ts';
 import { rss } from './nix-rss.ts';
 
-const run = promisify(execFile);
-const RUNS = 8;
+const RUNS = 10;
 const SMALL_FILES = 20_000;
 
 type Prepare = (folder: string) => Promise<void>;
 
 async function measureDump(prepare: Prepare): Promise<Measurement> {
-  const dir = await lastingDir();
-  const tree = join(dir, 'tree');
+  await using dir = await tempDir('nex-bench-');
+  const tree = join(dir.path, 'tree');
   await prepare(tree);
   const values: number[] = [];
   const peerValues: number[] = [];
@@ -25,34 +24,22 @@ async function measureDump(prepare: Prepare): Promise<Measurement> {
     peerValues.push(await milliseconds(() => nixStore(['--dump', tree])));
     values.push(await milliseconds(() => drain(dumpNar(tree, { reuseChunks: true }))));
   }
-  return { values, peerValues, notes: [await startNote(dir)] };
+  return { values, peerValues, notes: [await startNote(dir.path)] };
 }
 
 async function measureRestore(prepare: Prepare): Promise<Measurement> {
-  const dir = await lastingDir();
-  const tree = join(dir, 'tree');
-  const nar = join(dir, 'nar');
+  await using dir = await tempDir('nex-bench-');
+  const tree = join(dir.path, 'tree');
+  const nar = join(dir.path, 'nar');
   await prepare(tree);
   await writeFile(nar, dumpNar(tree));
-  const values: number[] = [];
-  const peerValues: number[] = [];
-  for (let i = 0; i < RUNS; i++) {
-    const to = (side: string) => join(dir, `${side}-${i}`);
-    const theirs = async () => peerValues.push(await milliseconds(() => nixStore(['--restore', to('theirs')], nar)));
-    const ours = async () => {
-      values.push(
-        await milliseconds(() => unpackNar(fileChunks(nar, { reuseChunks: true }), to('ours'), { hash: false })),
-      );
-    };
-    // The first to create files in a folder has it easier.
-    for (const measure of i % 2 === 0 ? [theirs, ours] : [ours, theirs]) {
-      // What the one before has left to be written is not to be paid for by the next.
-      await run('sync');
-      await warmMemory();
-      await measure();
-    }
-  }
-  return { values, peerValues, notes: [await startNote(dir)] };
+  const measured = await inTurn({
+    runs: RUNS,
+    theirs: (folder) => milliseconds(() => nixStore(['--restore', join(folder, 'tree')], nar)),
+    ours: (folder) =>
+      milliseconds(() => unpackNar(fileChunks(nar, { reuseChunks: true }), join(folder, 'tree'), { hash: false })),
+  });
+  return { ...measured, notes: [await startNote(dir.path), ...measured.notes] };
 }
 
 async function writeSmallFiles(folder: string): Promise<void> {
