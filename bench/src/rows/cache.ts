@@ -60,10 +60,10 @@ const pull: Row = {
     await nix(closure, ['--store', closure.store, 'copy', '--to', `${server.url}?compression=zstd`]);
     await using cache = await startCache(dir.path);
     await cache.client.push(nixStore(closure), [closure.path]);
-    return inTurn({
+    return await inTurn({
       runs: RUNS,
       theirs: (folder) => {
-        const to = `local?root=${folder}`;
+        const to = `local?root=${join(folder, 'store')}`;
         const args = ['--store', to, 'copy', '--no-check-sigs', '--from', server.url, '--to', to];
         return milliseconds(() => nix(closure, args));
       },
