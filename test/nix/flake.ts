@@ -71,7 +71,11 @@ export class StubbedFlake {
   async develop(nix: RealNix, folder: string, script: string): Promise<string> {
     // The shell is entered where the tests run, so that its hook has to run once more.
     const words = ['--command', 'bash', '-c', `cd '${folder}' && eval "$shellHook" && ${script}`];
-    return (await nix.run('nix', 'develop', ...this.#reference(nix), ...words)).toString().trim();
+    // Nix leaves the folders that it makes for a shell behind.
+    const temporary = join(dirname(this.folder), 'temporary');
+    await mkdir(temporary, { recursive: true });
+    const entered = ['nix', 'develop', ...this.#reference(nix), ...words];
+    return (await nix.run('env', `TMPDIR=${temporary}`, ...entered)).toString().trim();
   }
 
   #reference(nix: RealNix, output?: string): string[] {
